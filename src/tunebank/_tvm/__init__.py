@@ -1,0 +1,10 @@
+"""Every workaround for the Apache TVM version in use (0.27), and nothing else.
+
+Each one says why it is here and when it can go. No other module patches TVM. Call `prepare`
+before the first use of TVM in a process; it is cheap to call again.
+"""
+
+from tunebank._tvm.onnx_frontend import import_clips_whole
+from tunebank._tvm.prepare import TVM_FFI_VERSION, TVM_VERSION, prepare, tvm_imported
+
+__all__ = ["TVM_FFI_VERSION", "TVM_VERSION", "import_clips_whole", "prepare", "tvm_imported"]

@@ -1,0 +1,37 @@
+"""Repairs of TVM's ONNX importer."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+
+@functools.cache
+def import_clips_whole() -> None:
+    """Imports Clip with constant bounds as one `relax.clip`.
+
+    TVM writes a maximum and a minimum with a guard against NaN bounds, and inlines them as
+    tensor programs, through which no layout passes. Goes when the importer emits `clip`.
+    """
+    import math
+
+    from tvm import ir, relax
+    from tvm.relax.frontend.onnx import onnx_frontend
+
+    original = onnx_frontend.Clip._impl_v13.__func__
+
+    def constant(bound: Any, default: float) -> float | None:
+        if bound is None:
+            return default
+        if not isinstance(bound, ir.GenericConst):
+            return None
+        value = float(bound.value.numpy())
+        return default if math.isnan(value) else value
+
+    def convert(cls: Any, bb: Any, inputs: Any, attr: Any, params: Any) -> Any:
+        low, high = constant(inputs[1], -math.inf), constant(inputs[2], math.inf)
+        if low is None or high is None or low > high:
+            return original(cls, bb, inputs, attr, params)
+        return relax.op.clip(inputs[0], low, high)
+
+    onnx_frontend.Clip._impl_v13 = classmethod(convert)

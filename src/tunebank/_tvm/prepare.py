@@ -1,0 +1,93 @@
+"""Start-up of TVM: threads set explicitly, slow imports avoided."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+TVM_VERSION = "0.27.0.post1"
+# 0.1.15.post1 and post2 crash in `TuneContext(...)`; goes when a fixed pair is out.
+TVM_FFI_VERSION = "0.1.14.post1"
+
+_INTRINSICS = "tvm.s_tir.tensor_intrin"
+_THREADPOOL_ALL_CORES = 1  # `kBig` of TVM's thread-group affinity modes
+
+
+def tvm_imported() -> bool:
+    """Whether TVM has been imported in this process."""
+    return "tvm" in sys.modules
+
+
+def prepare(*, threads: int | None = None) -> None:
+    """Makes TVM ready to use in this process.
+
+    Args:
+        threads: size of TVM's thread pool; None leaves it as it is.
+    """
+    if threads is not None:
+        _set_threads(threads)
+    _import_tvm()
+
+
+def _set_threads(threads: int) -> None:
+    """Sets the size of the thread pool.
+
+    Left alone, TVM takes half of the logical cores, and so one of two on a virtual machine
+    without hyper-threading. Goes when TVM counts the cores of such machines.
+    """
+    before = os.environ.get("TVM_NUM_THREADS")
+    os.environ["TVM_NUM_THREADS"] = str(threads)
+    if tvm_imported() and before != str(threads):
+        import tvm
+
+        tvm.get_global_func("runtime.config_threadpool")(_THREADPOOL_ALL_CORES, threads)
+
+
+@functools.cache
+def _import_tvm() -> None:
+    _seed_intrinsics()
+    import tvm  # noqa: F401
+
+    with _stack_without_source():
+        importlib.import_module(f"{_INTRINSICS}.x86")
+
+
+def _seed_intrinsics() -> None:
+    """Puts an empty package in the place of `tvm.s_tir.tensor_intrin`.
+
+    `TuneContext` and MetaSchedule's builder import that package, which parses the CUDA, ROCm
+    and Hexagon intrinsics: 10 to 15 s of CPU in every fresh process. The stub has the real
+    folder as its path, so that the sub-modules that are needed still import. Goes when TVM
+    imports the intrinsics by target.
+    """
+    if _INTRINSICS in sys.modules:
+        return
+    spec = importlib.util.find_spec("tvm")
+    if spec is None or spec.origin is None:
+        return  # the import that follows says what is missing
+    stub = types.ModuleType(_INTRINSICS)
+    stub.__path__ = [str(Path(spec.origin).parent / "s_tir" / "tensor_intrin")]
+    sys.modules[_INTRINSICS] = stub
+
+
+@contextmanager
+def _stack_without_source() -> Iterator[None]:
+    """`inspect.stack` without source lines inside the block.
+
+    TVMScript's decorators call it once per function and read the source file of every frame.
+    Goes with the stub above.
+    """
+    original = inspect.stack
+    inspect.stack = functools.partial(original, 0)
+    try:
+        yield
+    finally:
+        inspect.stack = original

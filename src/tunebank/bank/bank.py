@@ -1,0 +1,95 @@
+"""The contract of a bank."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from tunebank.bank.record import Record
+
+
+@dataclass(frozen=True)
+class BankStats:
+    """What a bank holds.
+
+    Attributes:
+        kernels: distinct kernels.
+        classes: distinct kernel classes.
+        records: records by status.
+        sources: records by model.
+        devices: records by device fingerprint.
+        size_bytes: size on disk; None if it is not a file.
+    """
+
+    kernels: int
+    classes: int
+    records: dict[str, int]
+    sources: dict[str, int]
+    devices: dict[str, int]
+    size_bytes: int | None
+
+
+class Bank(Protocol):
+    """A store of records.
+
+    Records are values: what a bank returns is the caller's, and changing a bank goes through
+    its methods alone. Several processes may use one bank at once, each with its own `Bank`;
+    one `Bank` may not be shared between threads.
+
+    Every method raises `BankError` for a store that can't be reached, read or written.
+    """
+
+    def deposit(self, records: Iterable[Record]) -> int:
+        """Adds records: all or none, and durable when this returns.
+
+        A record that the bank has (the same `id`) is left as it is.
+
+        Returns:
+            the number of records that were new.
+        """
+        ...
+
+    def get(self, record_id: str) -> Record | None:
+        """The record of that id, or of the one id that starts so."""
+        ...
+
+    def find(
+        self,
+        *,
+        kernel_key: str | None = None,
+        class_key: str | None = None,
+        anchor_key: str | None = None,
+        source: str | None = None,
+        exclude_sources: Sequence[str] = (),
+        status: str | None = "ok",
+        limit: int | None = None,
+    ) -> list[Record]:
+        """Records that meet all conditions, fastest first, failures last.
+
+        Args:
+            kernel_key: only records of this kernel.
+            class_key: only records of kernels of this class.
+            anchor_key: only records of kernels with this anchor operation.
+            source: only records tuned for this model.
+            exclude_sources: no records tuned for these models.
+            status: only records of this status; None for any.
+            limit: at most so many.
+        """
+        ...
+
+    def stats(self) -> BankStats:
+        """What the bank holds."""
+        ...
+
+    def prune(self, *, keep: int) -> int:
+        """Drops all but the fastest `keep` records of each kernel and device.
+
+        Returns:
+            the number of records dropped.
+        """
+        ...
+
+    def close(self) -> None:
+        """Frees the connection. The bank can't be used afterwards."""
+        ...

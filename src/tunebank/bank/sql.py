@@ -1,0 +1,306 @@
+"""A bank in a database, SQLite by default."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+
+from tunebank.bank.bank import BankStats
+from tunebank.bank.payload import compress, decompress
+from tunebank.bank.record import Record
+from tunebank.bank.schema import SCHEMA_VERSION, kernels, meta, metadata, records
+from tunebank.errors import BankError
+
+_BUSY_SECONDS = 30.0
+_INSERT_CHUNK = 500
+
+
+class SqlBank:
+    """A bank in an SQL database; see `Bank` for the contract.
+
+    Args:
+        url: an SQLAlchemy URL, or the path of an SQLite file.
+        create: makes the database if there is none.
+        readonly: opens a file for reading alone, from a folder that may be read-only.
+
+    Raises:
+        BankError: nothing there, not a bank, or a bank of another schema.
+    """
+
+    def __init__(self, url: str, *, create: bool = True, readonly: bool = False) -> None:
+        self._path = sqlite_path(url)
+        self._readonly = readonly
+        self.name = str(self._path) if self._path else _masked(url)
+        if self._path is not None and not self._path.exists() and (readonly or not create):
+            raise BankError(f"{self.name}: no such bank; `tunebank bank import` makes one")
+        with self._errors("can't be opened"):
+            self._engine = _engine(url, self._path, readonly=readonly)
+            self._check_schema(create=create and not readonly)
+
+    def __repr__(self) -> str:
+        return f"SqlBank({self.name!r})"
+
+    def __enter__(self) -> SqlBank:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """See `Bank.close`."""
+        self._engine.dispose()
+
+    def deposit(self, records_: Iterable[Record]) -> int:
+        """See `Bank.deposit`."""
+        new = {record.id: record for record in records_}
+        if not new:
+            return 0
+        with self._errors("can't be written"), self._engine.begin() as connection:
+            known = self._known(connection, records.c.id, new)
+            fresh = [record for key, record in new.items() if key not in known]
+            by_kernel = {record.kernel_key: record for record in fresh}
+            known = self._known(connection, kernels.c.key, by_kernel)
+            missing = [_kernel_row(r) for key, r in by_kernel.items() if key not in known]
+            # Another process may deposit the same at the same time: the first one stays.
+            if missing:
+                connection.execute(self._insert(kernels), missing)
+            if fresh:
+                connection.execute(self._insert(records), [_record_row(r) for r in fresh])
+        return len(fresh)
+
+    def get(self, record_id: str) -> Record | None:
+        """See `Bank.get`."""
+        condition = records.c.id.startswith(record_id, autoescape=True)
+        found = self._select([condition], limit=2)
+        return found[0] if len(found) == 1 else None
+
+    def find(
+        self,
+        *,
+        kernel_key: str | None = None,
+        class_key: str | None = None,
+        anchor_key: str | None = None,
+        source: str | None = None,
+        exclude_sources: Sequence[str] = (),
+        status: str | None = "ok",
+        limit: int | None = None,
+    ) -> list[Record]:
+        """See `Bank.find`."""
+        wanted = (
+            (kernels.c.key, kernel_key),
+            (kernels.c.class_key, class_key),
+            (kernels.c.anchor_key, anchor_key),
+            (records.c.source, source),
+            (records.c.status, status),
+        )
+        conditions = [column == value for column, value in wanted if value is not None]
+        if exclude_sources:
+            conditions.append(records.c.source.not_in(list(exclude_sources)))
+        return self._select(conditions, limit=limit)
+
+    def stats(self) -> BankStats:
+        """See `Bank.stats`."""
+        with self._errors("can't be read"), self._engine.connect() as connection:
+
+            def counts(column: sa.Column[Any]) -> dict[str, int]:
+                query = sa.select(column, sa.func.count()).group_by(column).order_by(column)
+                return {str(name): int(count) for name, count in connection.execute(query)}
+
+            classes = sa.select(sa.func.count(kernels.c.class_key.distinct()))
+            return BankStats(
+                kernels=connection.scalar(sa.select(sa.func.count(kernels.c.key))) or 0,
+                classes=connection.scalar(classes) or 0,
+                records=counts(records.c.status),
+                sources=counts(records.c.source),
+                devices=counts(records.c.device),
+                size_bytes=self._path.stat().st_size if self._path else None,
+            )
+
+    def prune(self, *, keep: int) -> int:
+        """See `Bank.prune`."""
+        rank = sa.func.row_number().over(
+            partition_by=(records.c.kernel_key, records.c.device),
+            order_by=(records.c.latency_us.is_(None), records.c.latency_us, records.c.id),
+        )
+        ranked = sa.select(records.c.id, rank.label("place")).subquery()
+        losers = sa.select(ranked.c.id).where(ranked.c.place > keep)
+        orphans = kernels.c.key.not_in(sa.select(records.c.kernel_key))
+        with self._errors("can't be written"):
+            with self._engine.begin() as connection:
+                dropped = connection.execute(sa.delete(records).where(records.c.id.in_(losers)))
+                connection.execute(sa.delete(kernels).where(orphans))
+            if self._path is not None:
+                with self._engine.connect() as connection:
+                    connection.execution_options(isolation_level="AUTOCOMMIT")
+                    connection.exec_driver_sql("VACUUM")
+        return int(dropped.rowcount)
+
+    def _select(self, conditions: Sequence[Any], *, limit: int | None) -> list[Record]:
+        query = (
+            sa.select(records, kernels)
+            .join(kernels, records.c.kernel_key == kernels.c.key)
+            .where(*conditions)
+            .order_by(records.c.latency_us.is_(None), records.c.latency_us, records.c.id)
+            .limit(limit)
+        )
+        with self._errors("can't be read"), self._engine.connect() as connection:
+            irs: dict[str, str] = {}  # one text for all records of a kernel
+            return [self._record(row._mapping, irs) for row in connection.execute(query)]
+
+    def _record(self, row: Any, irs: dict[str, str]) -> Record:
+        key = row[kernels.c.key]
+        if key not in irs:
+            irs[key] = decompress(row[kernels.c.ir], what=f"{self.name}: kernel {key}")
+        record_id = row[records.c.id]
+        try:
+            return Record(
+                kernel_key=key,
+                class_key=row[kernels.c.class_key],
+                anchor_key=row[kernels.c.anchor_key],
+                kernel_name=row[kernels.c.name],
+                kernel_ir=irs[key],
+                flops=row[kernels.c.flops],
+                trace=decompress(row[records.c.trace], what=f"{self.name}: record {record_id}"),
+                status=row[records.c.status],
+                latency_us=row[records.c.latency_us],
+                samples_us=tuple(json.loads(row[records.c.samples_us])),
+                source=row[records.c.source],
+                origin=row[records.c.origin],
+                target=row[records.c.target],
+                device=row[records.c.device],
+                threads=row[records.c.threads],
+                tvm_version=row[records.c.tvm_version],
+                created_at=row[records.c.created_at],
+                error=row[records.c.error],
+                donor_id=row[records.c.donor_id],
+            )
+        except (ValueError, TypeError) as error:
+            raise BankError(
+                f"{self.name}: record {record_id} is damaged ({error}); restore it from a copy"
+            ) from error
+
+    @staticmethod
+    def _known(connection: sa.Connection, column: sa.Column[Any], keys: Iterable[str]) -> set[str]:
+        """Those of the keys that the column holds."""
+        wanted, found = list(keys), set[str]()
+        for start in range(0, len(wanted), _INSERT_CHUNK):
+            chunk = wanted[start : start + _INSERT_CHUNK]
+            found.update(connection.scalars(sa.select(column).where(column.in_(chunk))))
+        return found
+
+    def _insert(self, table: sa.Table) -> Any:
+        if self._engine.dialect.name == "postgresql":
+            from sqlalchemy.dialects.postgresql import insert as postgres_insert
+
+            return postgres_insert(table).on_conflict_do_nothing()
+        from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+        return sqlite_insert(table).on_conflict_do_nothing()
+
+    def _check_schema(self, *, create: bool) -> None:
+        tables = set(sa.inspect(self._engine).get_table_names())
+        if meta.name not in tables:
+            if tables:
+                raise BankError(f"{self.name}: a database, but not a bank; name another file")
+            if not create:
+                raise BankError(f"{self.name}: an empty database, not a bank; name another file")
+            self._make_schema()
+        with self._engine.connect() as connection:
+            query = sa.select(meta.c.value).where(meta.c.name == "schema_version")
+            version = connection.scalar(query)
+        if not str(version).isdigit():
+            raise BankError(f"{self.name}: a bank without a schema version; restore it from a copy")
+        if int(version) > SCHEMA_VERSION:
+            raise BankError(
+                f"{self.name}: a bank of schema {version}, newer than this tunebank's "
+                f"{SCHEMA_VERSION}; upgrade tunebank (pip install -U tunebank)"
+            )
+        if int(version) < SCHEMA_VERSION:
+            raise BankError(
+                f"{self.name}: a bank of the older schema {version}; run `tunebank bank upgrade`"
+            )
+
+    def _make_schema(self) -> None:
+        with self._engine.begin() as connection:
+            metadata.create_all(connection)
+            row = {"name": "schema_version", "value": str(SCHEMA_VERSION)}
+            connection.execute(self._insert(meta), [row])
+
+    @contextlib.contextmanager
+    def _errors(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (SQLAlchemyError, OSError, ModuleNotFoundError) as error:
+            original = getattr(error, "orig", None) or error
+            reason = " ".join(str(original).split())[:200]
+            raise BankError(f"{self.name}: {what} as a bank: {reason}") from error
+
+
+def sqlite_path(url: str) -> Path | None:
+    """The file of an SQLite URL or of a bare path; None for another database."""
+    if "://" not in url:
+        return Path(url).expanduser()
+    if not url.startswith("sqlite"):
+        return None
+    database = sa.make_url(url).database
+    return Path(database) if database and database != ":memory:" else None
+
+
+def _engine(url: str, path: Path | None, *, readonly: bool) -> sa.Engine:
+    if path is None:
+        return sa.create_engine(url)
+    if readonly:
+        location = f"sqlite:///file:{path}?mode=ro&immutable=1&uri=true"
+        return sa.create_engine(location)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(
+        sa.URL.create("sqlite", database=str(path)), connect_args={"timeout": _BUSY_SECONDS}
+    )
+
+    @sa.event.listens_for(engine, "connect")
+    def _configure(connection: Any, _: Any) -> None:
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    return engine
+
+
+def _masked(url: str) -> str:
+    try:
+        return sa.make_url(url).render_as_string(hide_password=True)
+    except SQLAlchemyError:
+        return url.partition("://")[0] + "://…"
+
+
+def _kernel_row(record: Record) -> dict[str, Any]:
+    return {
+        "key": record.kernel_key,
+        "class_key": record.class_key,
+        "anchor_key": record.anchor_key,
+        "name": record.kernel_name,
+        "flops": record.flops,
+        "ir": compress(record.kernel_ir),
+    }
+
+
+def _record_row(record: Record) -> dict[str, Any]:
+    names = (
+        "id kernel_key status latency_us source origin target device threads tvm_version "
+        "created_at error donor_id"
+    ).split()
+    row = {name: getattr(record, name) for name in names}
+    row["samples_us"] = json.dumps([round(sample, 3) for sample in record.samples_us])
+    row["trace"] = compress(record.trace)
+    return row

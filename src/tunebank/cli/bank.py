@@ -1,0 +1,311 @@
+"""`tunebank bank`: look into banks, fill them, carry them elsewhere.
+
+Parses and prints; what the commands do is in `tunebank.bank`, which is imported when a command
+runs, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from tunebank.bank import ImportResult, Record, SqlBank
+
+SCHEMA_VERSION = 1
+_WIDTH_OFF_TERMINAL = 160
+
+_Command = Callable[..., None]
+
+
+def _options(command: _Command) -> _Command:
+    """The options that every command has."""
+    command = click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+    return click.option(
+        "--bank",
+        "url",
+        metavar="URL",
+        help="SQLAlchemy URL or path of an SQLite file.  [default: $TUNEBANK_BANK, else the "
+        "platform's data directory]",
+    )(command)
+
+
+def _filters(command: _Command) -> _Command:
+    """The options that choose records."""
+    command = click.option("--status", help="Only records of this status, such as `ok`.")(command)
+    command = click.option("--source", help="Only records tuned for this model.")(command)
+    command = click.option("--kernel", "kernel_key", help="Only records of this kernel.")(command)
+    return click.option("--class", "class_key", help="Only kernels of this class.")(command)
+
+
+@click.group()
+def bank() -> None:
+    """Look into banks, fill them, carry them elsewhere.
+
+    \b
+    Example:
+      tunebank bank stats
+    """
+
+
+@bank.command()
+@_options
+def path(url: str | None, as_json: bool) -> None:
+    """Print where the bank is.
+
+    \b
+    Example:
+      tunebank bank path
+    """
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    from tunebank.bank import default_url
+    from tunebank.bank.sql import sqlite_path
+    from tunebank.errors import BankError
+
+    chosen = url or default_url()
+    try:
+        file = sqlite_path(chosen)
+        # A URL's own text has its password masked.
+        name = str(file) if file else make_url(chosen).render_as_string(hide_password=True)
+    except (ArgumentError, ValueError):
+        raise BankError("the bank's URL can't be read; give dialect://user@host/name") from None
+    exists = file.exists() if file else None
+    _print({"bank": name, "exists": exists}, name, as_json)
+
+
+@bank.command()
+@_options
+@_filters
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
+def ls(url: str | None, as_json: bool, limit: int, **conditions: Any) -> None:
+    """List records, fastest first.
+
+    \b
+    Example:
+      tunebank bank ls --source resnet18 --status ok
+    """
+    with _open(url) as opened:
+        found = opened.find(limit=limit, **conditions)
+    if as_json:
+        _print_json({"records": [_summary(record) for record in found]})
+    else:
+        columns = ("record", "kernel", "class", "status", "latency_us", "GFLOP/s", "source")
+        _print_table(columns, [_cells(record) for record in found])
+
+
+@bank.command()
+@_options
+@click.argument("record_id")
+def show(url: str | None, as_json: bool, record_id: str) -> None:
+    """Show one record; the start of its id will do.
+
+    \b
+    Example:
+      tunebank bank show 41ab09
+    """
+    from tunebank.errors import BankError
+
+    with _open(url) as opened:
+        record = opened.get(record_id)
+        if record is None:
+            raise BankError(
+                f"{opened.name}: no record, or several, with an id from {record_id!r} on; "
+                "`tunebank bank ls` lists them"
+            )
+    if as_json:
+        whole = {"trace": json.loads(record.trace), "samples_us": list(record.samples_us)}
+        _print_json({"record": _summary(record) | whole})
+    else:
+        rows = [(name, _text(value)) for name, value in _summary(record).items()]
+        _print_table(("field", "value"), rows)
+        click.echo(record.trace)
+
+
+@bank.command()
+@_options
+def stats(url: str | None, as_json: bool) -> None:
+    """Count what the bank holds.
+
+    \b
+    Example:
+      tunebank bank stats --json
+    """
+    with _open(url) as opened:
+        counted = asdict(opened.stats())
+        name = opened.name
+    if as_json:
+        _print_json({"bank": name} | counted)
+        return
+    rows = [("bank", name)]
+    for field, value in counted.items():
+        if isinstance(value, dict):
+            rows.extend((f"{field}: {key}", str(count)) for key, count in value.items())
+        else:
+            rows.append((field, _text(value)))
+    _print_table(("what", "count"), rows)
+
+
+@bank.command("import")
+@_options
+@click.argument("origin")
+@click.option("--source", help="Model that a MetaSchedule database was tuned for.")
+@click.option("--device", default="unknown", show_default=True, help="Device it was tuned on.")
+@click.option("--tvm-version", default="unknown", show_default=True, help="TVM that tuned it.")
+@click.option("--skip-invalid", is_flag=True, help="Leave out lines that can't be read.")
+def import_(url: str | None, as_json: bool, origin: str, **about: Any) -> None:
+    """Bring records into the bank: all or none.
+
+    ORIGIN is metaschedule:DIR (a MetaSchedule JSON database), an exported file, or a bank.
+
+    \b
+    Example:
+      tunebank bank import metaschedule:logs/resnet18 --source resnet18
+    """
+    from tunebank.bank import import_records
+
+    with _open(url, create=True) as opened:
+        result = import_records(opened, origin, **about)
+    for reason in result.invalid:
+        click.echo(f"left out: {reason}", err=True)
+    _print_import(result, as_json)
+
+
+@bank.command()
+@_options
+@_filters
+@click.argument("file", type=click.Path(path_type=Path))
+def export(url: str | None, as_json: bool, file: Path, **conditions: Any) -> None:
+    """Write records to a file that `import` reads.
+
+    \b
+    Example:
+      tunebank bank export resnet18.jsonl.zst --source resnet18
+    """
+    from tunebank.bank import write_export
+
+    with _open(url) as opened:
+        count = write_export(file, opened.find(**conditions))
+    _print({"file": str(file), "records": count}, f"{count} records written to {file}", as_json)
+
+
+@bank.command()
+@_options
+@click.argument("other")
+def merge(url: str | None, as_json: bool, other: str) -> None:
+    """Bring all records of another bank into this one.
+
+    \b
+    Example:
+      tunebank bank merge colleague.db
+    """
+    from tunebank.bank import SqlBank, import_records
+
+    SqlBank(other, create=False).close()  # an export or a log folder is for `import`
+    with _open(url, create=True) as opened:
+        result = import_records(opened, other)
+    _print_import(result, as_json)
+
+
+@bank.command()
+@_options
+@click.option(
+    "--keep", type=click.IntRange(min=1), required=True, help="Records left per kernel and device."
+)
+def prune(url: str | None, as_json: bool, keep: int) -> None:
+    """Drop all but the fastest records of each kernel and device.
+
+    \b
+    Example:
+      tunebank bank prune --keep 10
+    """
+    with _open(url) as opened:
+        dropped = opened.prune(keep=keep)
+    _print({"dropped": dropped}, f"{dropped} records dropped", as_json)
+
+
+@bank.command()
+@_options
+def upgrade(url: str | None, as_json: bool) -> None:
+    """Bring the bank to this version's schema.
+
+    \b
+    Example:
+      tunebank bank upgrade
+    """
+    from tunebank.bank.schema import SCHEMA_VERSION as BANK_SCHEMA_VERSION
+
+    # Version 1 is the first, so a bank that opens is up to date.
+    with _open(url) as opened:
+        data = {"bank": opened.name, "bank_schema_version": BANK_SCHEMA_VERSION, "changed": False}
+    _print(data, f"up to date: schema {BANK_SCHEMA_VERSION}", as_json)
+
+
+def _open(url: str | None, *, create: bool = False) -> SqlBank:
+    from tunebank.bank import SqlBank, default_url
+
+    return SqlBank(url or default_url(), create=create)
+
+
+def _summary(record: Record) -> dict[str, Any]:
+    """What is shown of a record: all but programs and schedules."""
+    row = {"id": record.id} | asdict(record) | {"gflop_per_s": record.gflops}
+    row["flop"] = row.pop("flops")
+    for long in ("kernel_ir", "trace", "samples_us"):
+        del row[long]
+    return row
+
+
+def _cells(record: Record) -> tuple[str, ...]:
+    keys = (record.id[:8], record.kernel_name, record.class_key[:8], record.status)
+    return (*keys, _text(record.latency_us), _text(record.gflops), record.source)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _print_import(result: ImportResult, as_json: bool) -> None:
+    counts = {
+        "read": result.read,
+        "new": result.new,
+        "duplicate": result.duplicate,
+        "failed": result.failed,
+        "skipped": len(result.invalid),
+    }
+    text = ", ".join(f"{count} {name}" for name, count in counts.items())
+    _print({"records": counts}, text, as_json)
+
+
+def _print(data: dict[str, Any], text: str, as_json: bool) -> None:
+    if as_json:
+        _print_json(data)
+    else:
+        click.echo(text)
+
+
+def _print_json(data: dict[str, Any]) -> None:
+    click.echo(json.dumps({"schema_version": SCHEMA_VERSION} | data, indent=2))
+
+
+def _print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    # Names come from model files: brackets in them are not markup. Off a terminal rich would
+    # cut a table at 80 columns.
+    console = Console(markup=False, highlight=False)
+    if not console.is_terminal:
+        console = Console(markup=False, highlight=False, width=_WIDTH_OFF_TERMINAL)
+    table = Table(*columns, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)

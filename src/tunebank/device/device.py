@@ -1,0 +1,165 @@
+"""What machine code is made for, and how many threads it runs on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunebank import _tvm
+from tunebank.errors import TargetError, UsageError
+
+if TYPE_CHECKING:
+    from tvm.target import Target
+
+_FEATURES = ("avx", "avx2", "fma", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "amx_tile")
+
+
+@dataclass(frozen=True)
+class Device:
+    """A CPU as a compilation target.
+
+    Attributes:
+        target: canonical JSON text of the TVM target; `num-cores` is the thread count.
+        threads: threads that builds, measurements and the artifact use.
+        fingerprint: names the machine that measurements come from: model, features, threads.
+        vector_lanes: float32 values in a vector register.
+        vector_registers: how many vector registers there are.
+    """
+
+    target: str
+    threads: int
+    fingerprint: str
+    vector_lanes: int = 8
+    vector_registers: int = 16
+
+    def tvm_target(self) -> Target:
+        """The target as TVM's object."""
+        from tvm.target import Target
+
+        return Target(json.loads(self.target))
+
+    @property
+    def mcpu(self) -> str:
+        """LLVM's name of the CPU."""
+        return str(json.loads(self.target).get("mcpu", "generic"))
+
+
+def detect_device(target: str = "auto", *, threads: int | None = None) -> Device:
+    """The device for a target.
+
+    Args:
+        target: `auto` (this machine's CPU), a JSON object, or a tag that TVM knows.
+        threads: threads to use; None takes the physical cores that this process may use.
+
+    Raises:
+        TargetError: TVM does not know the target, or it is not a CPU.
+        UsageError: more threads than the machine has processors, or fewer than one.
+    """
+    count = available_cores() if threads is None else threads
+    if not 1 <= count <= (os.cpu_count() or 1):
+        raise UsageError(f"--threads {count}: this machine has 1 to {os.cpu_count()} to give")
+    _tvm.prepare(threads=count)
+    config = _target_config(target)
+    config["num-cores"] = count
+    canonical = json.dumps(config, sort_keys=True, separators=(",", ":"))
+    lanes, registers = _vector_unit(config)
+    return Device(canonical, count, _fingerprint(config, count), lanes, registers)
+
+
+def available_cores() -> int:
+    """Physical cores that this process may use (affinity and container quota heeded)."""
+    import psutil
+
+    logical = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = min(psutil.cpu_count(logical=False) or 1, logical or 1)
+    quota = _quota_cores()
+    return max(1, min(cores, quota) if quota else cores)
+
+
+def _quota_cores() -> int | None:
+    """Whole cores of the control group's CPU quota, if there is one (Linux, version 2)."""
+    try:
+        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return None if limit == "max" else max(1, int(limit) // int(period))
+    except (OSError, ValueError):
+        return None
+
+
+def _target_config(target: str) -> dict[str, Any]:
+    from tvm.target import Target
+
+    try:
+        if target == "auto":
+            found = Target.from_device("cpu")
+        elif target.lstrip().startswith("{"):
+            found = Target(json.loads(target))
+        else:
+            found = Target(target)
+        config = json.loads(str(found))
+    except Exception as error:  # TVM raises whatever its C++ side threw
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise TargetError(
+            f"unknown target {target!r}: {reason[-1]}; give auto, a tag, or JSON such as "
+            '\'{"kind":"llvm","mcpu":"core-avx2"}\''
+        ) from error
+    if config.get("kind") != "llvm":
+        raise TargetError(f"target {target!r} is of kind {config.get('kind')!r}; only llvm works")
+    _check_cpu(config)
+    kept = ("kind", "mcpu", "mtriple", "mattr", "mabi")
+    return {key: config[key] for key in kept if config.get(key) and key != "mtriple"}
+
+
+def _check_cpu(config: dict[str, Any]) -> None:
+    """LLVM takes an unknown CPU name for a generic one, and says so on stderr alone."""
+    from tvm import get_global_func
+    from tvm.target import Target
+
+    mcpu = config.get("mcpu")
+    known = get_global_func("target.llvm_get_cpu_archlist")(Target(config))
+    if mcpu and mcpu not in {str(name) for name in known}:
+        raise TargetError(f"unknown mcpu {mcpu!r} in the target; `llc -mcpu=help` lists the names")
+
+
+def _vector_unit(config: dict[str, Any]) -> tuple[int, int]:
+    """Float32 lanes and number of vector registers, by the widest unit that LLVM may use."""
+    from tvm import get_global_func
+    from tvm.target import Target
+
+    has_feature = get_global_func("target.llvm_cpu_has_feature")
+    target = Target(config)
+    if has_feature("avx512f", target):
+        return 16, 32
+    if has_feature("avx2", target):
+        return 8, 16
+    return 4, 32 if has_feature("neon", target) else 16
+
+
+@cache
+def cpu_flags() -> frozenset[str]:
+    """Feature flags of this machine's CPU (Linux; elsewhere empty)."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return frozenset()
+    for line in text.splitlines():
+        if line.startswith(("flags", "Features")):
+            return frozenset(line.partition(":")[2].split())
+    return frozenset()
+
+
+def cpu_features() -> tuple[str, ...]:
+    """The feature flags that matter to generated code."""
+    return tuple(name for name in _FEATURES if name in cpu_flags())
+
+
+def _fingerprint(config: dict[str, Any], threads: int) -> str:
+    features = "+".join(cpu_features()) or platform.machine()
+    mcpu = config.get("mcpu", "generic")
+    digest = hashlib.sha256(f"{mcpu} {features} {threads}".encode()).hexdigest()[:8]
+    return f"{mcpu}/{features}/{threads}t/{digest}"

@@ -1,0 +1,187 @@
+"""Worker processes kept warm: one request at a time each, restarted when they die or hang."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from tunebank.errors import MeasurementError
+from tunebank.measure.protocol import Message, read_message, write_message
+
+START_TIMEOUT_SECONDS = 60.0
+
+
+class WorkerCrashError(Exception):
+    """The worker process died; the message says how."""
+
+
+class WorkerTimeoutError(Exception):
+    """The worker did not answer in time and was killed."""
+
+
+@dataclass(frozen=True)
+class _Running:
+    process: subprocess.Popen[bytes]
+    requests: IO[bytes]
+    answers: IO[bytes]
+    log: IO[bytes]
+
+
+class WorkerProcess:
+    """One worker process; starts at the first request and again after it was lost."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._running: _Running | None = None
+        self._deadline = 0.0
+        self.generation = 0
+        """How often the process was started: programs built in an earlier one are gone."""
+
+    def start(self) -> None:
+        """Starts the process and waits until it is ready.
+
+        Raises:
+            MeasurementError: it does not start.
+        """
+        self.begin_start()
+        self.finish_start()
+
+    def begin_start(self) -> None:
+        """Starts the process without waiting, so that several can start side by side."""
+        if self._running is not None:
+            return
+        log = tempfile.TemporaryFile()  # noqa: SIM115  closed with the process
+        environment = {**os.environ, "PYTHONPATH": _import_path()}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tunebank.measure.worker", str(self._threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=environment,
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._running = _Running(process, process.stdin, process.stdout, log)
+        self.generation += 1
+        self._deadline = time.monotonic() + START_TIMEOUT_SECONDS
+
+    def finish_start(self) -> None:
+        """Waits until the process is ready.
+
+        Raises:
+            MeasurementError: it does not start.
+        """
+        try:
+            self.receive()
+        except (WorkerCrashError, WorkerTimeoutError) as error:
+            raise MeasurementError(
+                f"a measuring process does not start: {error}; see `tunebank doctor`"
+            ) from error
+
+    def send(self, request: Message, *, timeout_seconds: float) -> None:
+        """Sends a request; the answer must come within the timeout."""
+        if self._running is None:
+            self.start()
+        assert self._running is not None
+        self._deadline = time.monotonic() + timeout_seconds
+        with contextlib.suppress(BrokenPipeError):  # `receive` says how it died
+            write_message(self._running.requests, request)
+
+    def receive(self) -> Message:
+        """The answer to the last request.
+
+        Raises:
+            WorkerCrashError: the process died; it starts anew with the next request.
+            WorkerTimeoutError: the answer did not come in time; likewise.
+        """
+        assert self._running is not None
+        wait = max(0.0, self._deadline - time.monotonic())
+        ready, _, _ = select.select([self._running.answers], [], [], wait)
+        if not ready:
+            self.stop()
+            raise WorkerTimeoutError("no answer in time")
+        answer = read_message(self._running.answers)
+        if answer is None:
+            reason = self._obituary()
+            self.stop()
+            raise WorkerCrashError(reason)
+        return answer
+
+    def fileno(self) -> int:
+        """Of the answer stream, for `select`."""
+        assert self._running is not None
+        return self._running.answers.fileno()
+
+    @property
+    def deadline(self) -> float:
+        """Monotonic time by which the pending answer must come."""
+        return self._deadline
+
+    def stop(self) -> None:
+        """Kills the process."""
+        if self._running is None:
+            return
+        running, self._running = self._running, None
+        running.process.kill()
+        running.process.wait()
+        for stream in (running.requests, running.answers, running.log):
+            with contextlib.suppress(OSError):
+                stream.close()
+
+    def _obituary(self) -> str:
+        assert self._running is not None
+        code = self._running.process.wait()
+        self._running.log.seek(0)
+        lines = self._running.log.read()[-4000:].decode(errors="replace").strip().splitlines()
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        return f"worker died by {how}" + (f": {lines[-1][:300]}" if lines else "")
+
+
+class WorkerPool:
+    """Several workers, one per core."""
+
+    def __init__(self, *, workers: int, threads: int) -> None:
+        self.workers = [WorkerProcess(threads) for _ in range(workers)]
+
+    def start(self) -> None:
+        """Starts all workers side by side.
+
+        Raises:
+            MeasurementError: one does not start.
+        """
+        for worker in self.workers:
+            worker.begin_start()
+        for worker in self.workers:
+            worker.finish_start()
+
+    def close(self) -> None:
+        """Ends all workers."""
+        for worker in self.workers:
+            worker.stop()
+
+    def __enter__(self) -> WorkerPool:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _import_path() -> str:
+    """PYTHONPATH of a worker: its tunebank must be the parent's."""
+    package_root = str(Path(__file__).resolve().parents[2])
+    inherited = os.environ.get("PYTHONPATH")
+    return os.pathsep.join([package_root, inherited] if inherited else [package_root])

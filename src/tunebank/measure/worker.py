@@ -1,0 +1,197 @@
+"""The worker process: builds programs, keeps them warm, runs them, checks their numbers.
+
+Started as `python -m tunebank.measure.worker THREADS`. It answers requests on standard input
+one at a time and ends when its parent does. Programs come as TVM's JSON: nothing is unpickled.
+
+    build  {ticket, module, target}          → {lower_seconds, codegen_seconds}
+    run    {ticket, runs}                    → {samples_us}
+    check  {kernel, reference, module, ...}  → {max_abs_error, scale}
+    drop   {tickets}                         → {}
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import IO, Any
+
+import numpy as np
+
+from tunebank import _tvm
+from tunebank.measure.protocol import Message, read_message, write_message
+
+_PR_SET_PDEATHSIG = 1
+_WARM_UP_RUNS = 1
+
+
+class Worker:
+    """State of one worker process: programs by ticket, and argument arrays by shape."""
+
+    def __init__(self) -> None:
+        self._programs: dict[str, tuple[Any, list[Any]]] = {}
+        self._arrays: dict[tuple[str, tuple[int, ...], int], Any] = {}
+        self._references: dict[str, list[np.ndarray[Any, Any]]] = {}
+
+    def handle(self, request: Message) -> Message:
+        """Answers one request."""
+        operations: dict[str, Callable[[Message], Message]] = {
+            "build": self.build,
+            "run": self.run,
+            "check": self.check,
+            "drop": self.drop,
+        }
+        return operations[request["op"]](request)
+
+    def build(self, request: Message) -> Message:
+        """Builds a program down to machine code and keeps it."""
+        from tvm import ir
+        from tvm.s_tir.transform import RemoveWeightLayoutRewriteBlock
+
+        start = time.perf_counter()
+        module = ir.load_json(request["module"])
+        # The parameter takes the packed weight's shape: packing is not part of a run.
+        module = RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(module)
+        program, lower_seconds, codegen_seconds = _build(module, request["target"])
+        self._programs[request["ticket"]] = (program, _parameters(module))
+        total = time.perf_counter() - start
+        return {
+            "build_seconds": total,
+            "lower_seconds": lower_seconds,
+            "codegen_seconds": codegen_seconds,
+        }
+
+    def run(self, request: Message) -> Message:
+        """Times a built program; weights are flushed from the caches before each run."""
+        import tvm
+
+        program, parameters = self._programs[request["ticket"]]
+        arrays = [self._array(*parameter, index) for index, parameter in enumerate(parameters)]
+        device = tvm.cpu()
+        start = time.perf_counter()
+        timer = program.time_evaluator(
+            "main",
+            device,
+            number=1,
+            repeat=int(request["runs"]) + _WARM_UP_RUNS,
+            # In a model the weights of a kernel come from memory, its input from the cache.
+            f_preproc="cache_flush_cpu_non_first_arg",
+        )
+        seconds = list(timer(*arrays).results)[_WARM_UP_RUNS:]
+        return {
+            "samples_us": [1e6 * value for value in seconds],
+            "run_seconds": time.perf_counter() - start,
+        }
+
+    def check(self, request: Message) -> Message:
+        """Compares a program's results with those of the kernel's reference schedule."""
+        from tvm import ir
+
+        key = request["kernel"]
+        if key not in self._references:
+            self._references = {key: self._outputs(ir.load_json(request["reference"]), request)}
+        expected = self._references[key]
+        actual = self._outputs(ir.load_json(request["module"]), request)
+        finite = all(bool(np.isfinite(array).all()) for array in actual if array.dtype.kind == "f")
+        errors = [
+            float(np.abs(a.astype(np.float64) - e.astype(np.float64)).max(initial=0.0))
+            for a, e in zip(actual, expected, strict=True)
+        ]
+        scale = max(float(np.abs(e.astype(np.float64)).max(initial=0.0)) for e in expected)
+        return {"max_abs_error": max(errors), "scale": scale, "finite": finite}
+
+    def drop(self, request: Message) -> Message:
+        """Forgets programs."""
+        for ticket in request["tickets"]:
+            self._programs.pop(ticket, None)
+        return {}
+
+    def _outputs(self, module: Any, request: Message) -> list[np.ndarray[Any, Any]]:
+        import tvm
+
+        program, _, _ = _build(module, request["target"])
+        parameters = _parameters(module)
+        written = set(request["outputs"])
+        arrays = [
+            tvm.runtime.tensor(_random(dtype, shape, index))
+            for index, (dtype, shape) in enumerate(parameters)
+        ]
+        program["main"](*arrays)
+        return [array.numpy() for index, array in enumerate(arrays) if index in written]
+
+    def _array(self, dtype: str, shape: tuple[int, ...], index: int) -> Any:
+        """A random argument; kept, since drawing it takes longer than a run."""
+        import tvm
+
+        key = (dtype, shape, index)
+        if key not in self._arrays:
+            if len(self._arrays) > 64:
+                self._arrays.clear()
+            self._arrays[key] = tvm.runtime.tensor(_random(dtype, shape, index))
+        return self._arrays[key]
+
+
+def _build(module: Any, target: str) -> tuple[Any, float, float]:
+    """The built module, seconds to lower it, seconds to make machine code of it."""
+    import json
+
+    from tvm import tirx
+    from tvm.target import Target
+
+    start = time.perf_counter()
+    program = tirx.build(module, target=Target(json.loads(target)))
+    lowered = time.perf_counter()
+    program["main"]  # noqa: B018  the just-in-time compiler runs at the first look-up
+    return program, lowered - start, time.perf_counter() - lowered
+
+
+def _parameters(module: Any) -> list[tuple[str, tuple[int, ...]]]:
+    """Data type and shape of each parameter of the module that was built."""
+    (func,) = (func for _, func in module.functions_items())
+    return [
+        (str(param.dtype), tuple(int(extent) for extent in param.shape)) for param in func.params
+    ]
+
+
+def _random(dtype: str, shape: tuple[int, ...], seed: int) -> np.ndarray[Any, Any]:
+    """Random values near 1 for floats; 0 and 1 for integers, legal for most index inputs."""
+    rng = np.random.default_rng(seed)
+    if dtype.startswith(("float", "bfloat")):
+        return rng.uniform(-1.0, 1.0, shape).astype(np.float32).astype(dtype)
+    return rng.integers(0, 2, shape).astype(dtype)
+
+
+def _follow_parent() -> None:
+    """Asks Linux to end this process with its parent, even in the middle of a run."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _own_channel() -> tuple[IO[bytes], IO[bytes]]:
+    """The request and answer streams; whatever else prints to stdout goes to stderr."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return sys.stdin.buffer, answers
+
+
+def serve(threads: int) -> None:
+    """Answers requests until the parent closes the stream."""
+    _follow_parent()
+    requests, answers = _own_channel()
+    _tvm.prepare(threads=threads)
+    worker = Worker()
+    write_message(answers, {"ready": True})
+    while (request := read_message(requests)) is not None:
+        try:
+            answer = worker.handle(request)
+        except Exception as error:  # whatever TVM's C++ side threw is this candidate's failure
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            answer = {"error": lines[-1][:500]}
+        write_message(answers, answer)
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]))

@@ -1,0 +1,18 @@
+"""Schedules: traces as text, the design space they come from, what their steps decide."""
+
+from tunebank.schedule.default import default_traces
+from tunebank.schedule.roles import TileRole, tile_roles
+from tunebank.schedule.space import IllegalScheduleError, Scheduled, Space
+from tunebank.schedule.trace import Instruction, Trace, canonical_trace
+
+__all__ = [
+    "IllegalScheduleError",
+    "Instruction",
+    "Scheduled",
+    "Space",
+    "TileRole",
+    "Trace",
+    "canonical_trace",
+    "default_traces",
+    "tile_roles",
+]

@@ -1,0 +1,16 @@
+"""Plans: found by reuse within a time budget, or by auto-scheduling from scratch."""
+
+from tunebank.search.plan import Choice, Plan
+from tunebank.search.reuse import Progress, ReuseSettings, reuse
+from tunebank.search.tune import TuneProgress, TuneSettings, tune
+
+__all__ = [
+    "Choice",
+    "Plan",
+    "Progress",
+    "ReuseSettings",
+    "TuneProgress",
+    "TuneSettings",
+    "reuse",
+    "tune",
+]

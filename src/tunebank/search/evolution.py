@@ -1,0 +1,145 @@
+"""Evolutionary search on one kernel: MetaSchedule's, on our workers, from our seeds.
+
+It serves twice. From scratch it is the full auto-scheduler that fills a bank. With a small
+population and measured schedules to start from it is the local search that refines transferred
+ones: MetaSchedule then takes its parents from what was measured, and mutates their tile
+factors, unrolling and compute locations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tvm.s_tir.meta_schedule import TuneContext
+from tvm.s_tir.meta_schedule.arg_info import ArgInfo
+from tvm.s_tir.meta_schedule.cost_model import XGBModel
+from tvm.s_tir.meta_schedule.database import MemoryDatabase, TuningRecord
+from tvm.s_tir.meta_schedule.feature_extractor import PerStoreFeature
+from tvm.s_tir.meta_schedule.runner import RunnerResult
+from tvm.s_tir.meta_schedule.search_strategy import EvolutionarySearch, MeasureCandidate
+
+from tunebank.device import Device
+from tunebank.kernel import Kernel
+from tunebank.measure import Measurement
+from tunebank.schedule import Scheduled, Space
+
+FAILED_SECONDS = 1e10  # MetaSchedule's mark of a failure
+_MAX_TRIALS = 1_000_000
+
+
+@dataclass(frozen=True)
+class EvolutionSettings:
+    """How widely to search.
+
+    Attributes:
+        population: schedules kept per generation.
+        generations: generations per batch of proposals.
+        measured_share: share of the first generation taken from measured schedules.
+        batch: proposals per batch.
+    """
+
+    population: int
+    generations: int
+    measured_share: float
+    batch: int
+
+
+FROM_SCRATCH = EvolutionSettings(population=96, generations=2, measured_share=0.3, batch=16)
+REFINE = EvolutionSettings(population=24, generations=1, measured_share=0.8, batch=8)
+
+
+class CostModel:
+    """Predicts how schedules compare within their kernel; learns from each measurement.
+
+    XGBoost on TVM's per-store features (Ansor, arXiv 2006.06762, section 5.2), one model for
+    all kernels, normalised per kernel.
+    """
+
+    def __init__(self, device: Device, *, warm_up: int = 32) -> None:
+        self.model = XGBModel(
+            extractor=PerStoreFeature(),
+            num_warmup_samples=warm_up,
+            num_tuning_cores=device.threads,
+            average_peak_n=32,
+        )
+
+    def learn(
+        self, context: TuneContext, measured: Sequence[tuple[Scheduled, Measurement]]
+    ) -> None:
+        """Learns from a batch of one kernel."""
+        if measured:
+            candidates = [_tvm_candidate(scheduled) for scheduled, _ in measured]
+            results = [_tvm_result(result) for _, result in measured]
+            self.model.update(context, candidates, results)
+
+    def predict(self, context: TuneContext, scheduled: Sequence[Scheduled]) -> list[float]:
+        """Scores of schedules of one kernel; more is faster."""
+        if not scheduled:
+            return []
+        candidates = [_tvm_candidate(one) for one in scheduled]
+        return [float(score) for score in self.model.predict(context, candidates)]
+
+
+class Evolution:
+    """Evolutionary search on one kernel. Not thread-safe."""
+
+    def __init__(
+        self, kernel: Kernel, device: Device, cost_model: CostModel, settings: EvolutionSettings
+    ) -> None:
+        self._cost_model = cost_model
+        strategy = EvolutionarySearch(
+            population_size=settings.population,
+            init_measured_ratio=settings.measured_share,
+            init_min_unmeasured=max(4, settings.population // 8),
+            max_fail_count=5,
+            genetic_num_iters=settings.generations,
+            genetic_mutate_prob=0.85,
+            genetic_max_fail_count=10,
+            eps_greedy=0.05,
+        )
+        self.space = Space(kernel, device, strategy=strategy)
+        self._database = MemoryDatabase()
+        self._workload = self._database.commit_workload(kernel.module)
+        self._settings = settings
+        self._started = False
+
+    def observe(self, measured: Sequence[tuple[Scheduled, Measurement]]) -> None:
+        """Takes in measurements, whoever proposed the schedules."""
+        for scheduled, result in measured:
+            self._database.commit_tuning_record(
+                TuningRecord(
+                    scheduled.schedule.trace,
+                    self._workload,
+                    _tvm_result(result).run_secs or [FAILED_SECONDS],
+                    self.space.context.target,
+                    ArgInfo.from_prim_func(scheduled.kernel.func),
+                )
+            )
+
+    def propose(self) -> list[Scheduled]:
+        """A batch of new schedules; empty if the space is exhausted."""
+        context = self.space.context
+        if not self._started:
+            context.pre_tuning(
+                max_trials=_MAX_TRIALS,
+                num_trials_per_iter=self._settings.batch,
+                design_spaces=context.generate_design_space(),
+                database=self._database,
+                cost_model=self._cost_model.model,
+            )
+            self._started = True
+        candidates = context.generate_measure_candidates() or []
+        # The measurements come back through `observe`; the strategy counts trials alone here.
+        context.notify_runner_results(candidates, [RunnerResult([1.0], None) for _ in candidates])
+        return [Scheduled.from_schedule(self.space.kernel, one.sch) for one in candidates]
+
+
+def _tvm_candidate(scheduled: Scheduled) -> MeasureCandidate:
+    return MeasureCandidate(scheduled.schedule, ArgInfo.from_prim_func(scheduled.kernel.func))
+
+
+def _tvm_result(result: Measurement) -> RunnerResult:
+    if result.latency_us is None:
+        return RunnerResult(None, result.error or result.status)
+    return RunnerResult([result.latency_us * 1e-6], None)

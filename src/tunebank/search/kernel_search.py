@@ -1,0 +1,166 @@
+"""The search on one kernel: what is queued, what was measured, what is best so far."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tunebank.device import Device
+from tunebank.kernel import Kernel
+from tunebank.measure import Measurement
+from tunebank.schedule import IllegalScheduleError, Scheduled, Space, default_traces
+from tunebank.search.evolution import REFINE, CostModel, Evolution
+from tunebank.search.plan import Choice, MatchLevel, Origin
+from tunebank.transfer import Candidate, Donor, rank
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A legal schedule on its way to the measurer, and where it came from."""
+
+    scheduled: Scheduled
+    origin: Origin
+    donor: Donor | None = None
+
+
+class KernelSearch:
+    """State of the search on one kernel. Measures nothing itself.
+
+    The default schedule comes first, then the donors' candidates by rank, then refinement
+    of the best.
+    """
+
+    def __init__(
+        self, kernel: Kernel, donors: Sequence[Donor], device: Device, cost_model: CostModel
+    ) -> None:
+        self.kernel = kernel
+        self._device = device
+        self._cost_model = cost_model
+        self._space = Space(kernel, device)
+        self._donors = list(donors)
+        self._candidates = rank(kernel, donors, self._space.sketches, device)
+        self._queue: deque[Candidate] = deque(self._candidates)
+        self._seen: set[str] = set()
+        self._evolution: Evolution | None = None
+        self._measured: list[tuple[Scheduled, Measurement]] = []
+        self._best: tuple[Proposal, float] | None = None
+        self._untuned_us: float | None = None
+        self._default = self._default_proposal()
+        self._invalid = 0
+        self._failed = 0
+        self.stale_rounds = 0
+        """Rounds since the best latency last fell by a notable amount."""
+
+    @property
+    def best_us(self) -> float | None:
+        """Latency of the best schedule measured so far."""
+        return self._best[1] if self._best else None
+
+    @property
+    def has_donor_candidates(self) -> bool:
+        """Whether a donor's candidate is still waiting."""
+        return bool(self._queue)
+
+    @property
+    def can_refine(self) -> bool:
+        """Whether the design space has decisions to vary."""
+        return self.kernel.anchor is not None and self._best is not None
+
+    def first(self, donors: int) -> list[Proposal]:
+        """The default schedule and the best-ranked donors' candidates."""
+        default = [self._default] if self._default is not None else []
+        return default + self._next_candidates(donors)
+
+    def propose(self, count: int) -> list[Proposal]:
+        """The next schedules to measure: donors' candidates, then refinements of the best."""
+        proposals = self._next_candidates(count)
+        if not proposals and self.can_refine:
+            proposals = self._refinements(count)
+        return proposals
+
+    def observe(self, measured: Sequence[tuple[Proposal, Measurement]]) -> None:
+        """Takes in measurements of this kernel's proposals."""
+        before = self.best_us
+        for proposal, result in measured:
+            self._measured.append((proposal.scheduled, result))
+            latency = result.latency_us
+            if latency is None:
+                self._failed += 1
+                continue
+            if proposal.origin == "default":
+                self._untuned_us = latency
+            if result.checked and (self._best is None or latency < self._best[1]):
+                self._best = (proposal, latency)
+        if self._evolution is not None:
+            self._evolution.observe([(p.scheduled, result) for p, result in measured])
+        improved = before is None or (self.best_us or before) < 0.98 * before
+        self.stale_rounds = 0 if improved else self.stale_rounds + 1
+
+    def learn(self, measured: Sequence[tuple[Proposal, Measurement]]) -> None:
+        """Lets the cost model learn from measurements of this kernel."""
+        self._cost_model.learn(
+            self._space.context, [(proposal.scheduled, result) for proposal, result in measured]
+        )
+
+    def choice(self) -> Choice:
+        """The choice as it stands: the best measured, else the best-ranked, else the default."""
+        proposal, latency = self._best or (self._unmeasured(), None)
+        donor = proposal.donor if proposal else None
+        if donor is None and proposal is not None and proposal.origin == "refine":
+            donor = self._donors[0] if self._donors else None
+        match: MatchLevel = donor.level if donor else "none"
+        return Choice(
+            kernel=self.kernel,
+            scheduled=proposal.scheduled if proposal else None,
+            origin=proposal.origin if proposal else "unscheduled",
+            match=match,
+            source=donor.record.source if donor else "",
+            record_id=donor.record.id if donor else "",
+            latency_us=latency,
+            untuned_us=self._untuned_us,
+            candidates=len(self._candidates),
+            measured=len(self._measured),
+            invalid=self._invalid,
+            failed=self._failed,
+        )
+
+    def _unmeasured(self) -> Proposal | None:
+        candidates = self._next_candidates(1)
+        return candidates[0] if candidates else self._default
+
+    def _default_proposal(self) -> Proposal | None:
+        for trace in default_traces(self._space):
+            try:
+                return Proposal(self._space.apply(trace), "default")
+            except IllegalScheduleError:
+                continue
+        return None
+
+    def _next_candidates(self, count: int) -> list[Proposal]:
+        """Legal candidates not seen yet, by rank."""
+        proposals: list[Proposal] = []
+        while self._queue and len(proposals) < count:
+            candidate = self._queue.popleft()
+            try:
+                scheduled = self._space.apply(candidate.trace)
+            except IllegalScheduleError:
+                self._invalid += 1
+                continue
+            if scheduled.trace.text not in self._seen:
+                self._seen.add(scheduled.trace.text)
+                proposals.append(Proposal(scheduled, "transfer", candidate.donor))
+        return proposals
+
+    def _refinements(self, count: int) -> list[Proposal]:
+        if self._evolution is None:
+            self._evolution = Evolution(self.kernel, self._device, self._cost_model, REFINE)
+            self._evolution.observe(self._measured)
+        fresh = [
+            scheduled
+            for scheduled in self._evolution.propose()
+            if scheduled.trace.text not in self._seen
+        ][:count]
+        self._seen.update(scheduled.trace.text for scheduled in fresh)
+        donor = self._best[0].donor if self._best else None
+        return [Proposal(scheduled, "refine", donor) for scheduled in fresh]

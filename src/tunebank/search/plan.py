@@ -1,0 +1,73 @@
+"""A plan: for each kernel of a model the schedule chosen, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tunebank.kernel import Kernel
+from tunebank.schedule import Scheduled
+
+MatchLevel = Literal["exact", "class", "anchor", "none"]
+Origin = Literal["transfer", "refine", "default", "unscheduled"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The schedule chosen for one kernel.
+
+    Attributes:
+        kernel: the kernel.
+        scheduled: the schedule; None leaves the kernel unscheduled, as a last resort.
+        origin: a donor's schedule, a refined one, or the kernel's own default.
+        match: nearest level among the donors that led to it; `none` for the default.
+        source: model that the donor was tuned for; "" for the default.
+        record_id: the donor record; "" for the default.
+        latency_us: measured latency; None if the choice was not measured.
+        untuned_us: measured latency of the default schedule; None if it was not measured.
+        candidates: distinct candidates that the donors gave.
+        measured: candidates measured.
+        invalid: candidates refused before any build.
+        failed: candidates that failed to build or run, or gave wrong numbers.
+    """
+
+    kernel: Kernel
+    scheduled: Scheduled | None
+    origin: Origin
+    match: MatchLevel = "none"
+    source: str = ""
+    record_id: str = ""
+    latency_us: float | None = None
+    untuned_us: float | None = None
+    candidates: int = 0
+    measured: int = 0
+    invalid: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The choices for all kernels of a model, by kernel key, and what finding them took.
+
+    Attributes:
+        choices: by kernel key.
+        search_seconds: wall time from the first candidate to the last measurement.
+        measured: candidates measured, of all kernels.
+        interrupted: whether the search was stopped before its budget was used.
+    """
+
+    choices: Mapping[str, Choice] = field(repr=False)
+    search_seconds: float = 0.0
+    measured: int = 0
+    interrupted: bool = False
+
+    @property
+    def kernels_us(self) -> float:
+        """Sum of the measured latencies, each times its kernel's weight."""
+        return sum(c.kernel.weight * (c.latency_us or 0.0) for c in self.choices.values())
+
+    @property
+    def untuned_us(self) -> float:
+        """The same sum under the default schedules."""
+        return sum(c.kernel.weight * (c.untuned_us or 0.0) for c in self.choices.values())

@@ -1,0 +1,227 @@
+"""The reuse loop: a model and a bank to a plan, within a time budget.
+
+    round 0     every kernel: its default schedule and its best-ranked donors' candidates
+    after it    the kernel with the largest expected gain for the whole model gets the next
+                batch, until the budget is used or nothing promises more
+
+The expected gain of a kernel is its headroom, the time that it would save at the best rate
+seen in this model, times its weight, halved for each round that brought nothing. What was
+measured is deposited batch by batch, and the plan so far is always ready.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from tunebank.bank import Bank
+from tunebank.device import Device
+from tunebank.measure import Measurement, Measurer
+from tunebank.model import Model
+from tunebank.search.deposit import to_record
+from tunebank.search.evolution import CostModel
+from tunebank.search.kernel_search import KernelSearch, Proposal
+from tunebank.search.plan import Plan
+from tunebank.transfer import match
+
+FIRST_DONORS = 2
+BATCH = 8
+_NEGLIGIBLE_SHARE = 0.002
+"""Search stops when no kernel promises this share of the model's time."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a search is; shown to the user.
+
+    Attributes:
+        seconds: search time so far.
+        budget_seconds: time budget.
+        measured: candidates measured so far.
+        kernels_us: sum of the best latencies, by weight; None before all are measured.
+    """
+
+    seconds: float
+    budget_seconds: float
+    measured: int
+    kernels_us: float | None
+
+
+@dataclass(frozen=True)
+class ReuseSettings:
+    """What the search may use.
+
+    Attributes:
+        budget_seconds: search time allowed; 0 measures nothing.
+        exclude_sources: models whose records are hidden.
+        deposit: whether measurements are written to the bank.
+    """
+
+    budget_seconds: float = 60.0
+    exclude_sources: Collection[str] = ()
+    deposit: bool = True
+
+
+def reuse(
+    model: Model,
+    bank: Bank,
+    device: Device,
+    measurer: Measurer | None,
+    settings: ReuseSettings,
+    *,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> Plan:
+    """Finds a schedule for each kernel of a model from the schedules in a bank.
+
+    Interrupting it (KeyboardInterrupt) ends the search; the plan so far is returned.
+
+    Args:
+        model: the model.
+        bank: donors come from it, measurements go to it.
+        device: the device to compile for.
+        measurer: measures candidates; None measures nothing.
+        settings: budget and limits.
+        report: called after each batch.
+    """
+    return _Reuse(model, bank, device, measurer, settings, report).run()
+
+
+class _Reuse:
+    """One run of the loop."""
+
+    def __init__(
+        self,
+        model: Model,
+        bank: Bank,
+        device: Device,
+        measurer: Measurer | None,
+        settings: ReuseSettings,
+        report: Callable[[Progress], None],
+    ) -> None:
+        self._model = model
+        self._bank = bank
+        self._device = device
+        self._measurer = measurer
+        self._settings = settings
+        self._report = report
+        self._cost_model = CostModel(device)
+        self._searches: dict[str, KernelSearch] = {}
+        self._measured = 0
+        self._spent_per_candidate = 0.2
+        self._start = time.monotonic()
+
+    def run(self) -> Plan:
+        interrupted = False
+        try:
+            for kernel in self._model.kernels:
+                excluded = self._settings.exclude_sources
+                donors = match(kernel, self._bank, exclude_sources=excluded)
+                self._searches[kernel.key] = KernelSearch(
+                    kernel, donors, self._device, self._cost_model
+                )
+            if self._measurer is not None and self._settings.budget_seconds > 0:
+                self._first_round()
+                self._rounds()
+        except KeyboardInterrupt:
+            interrupted = True
+        return Plan(
+            choices={key: search.choice() for key, search in self._searches.items()},
+            search_seconds=time.monotonic() - self._start,
+            measured=self._measured,
+            interrupted=interrupted,
+        )
+
+    @property
+    def _left(self) -> float:
+        return self._settings.budget_seconds - (time.monotonic() - self._start)
+
+    def _first_round(self) -> None:
+        """Kernels in order of their work, so that a short budget covers what matters."""
+        pending: list[tuple[KernelSearch, Proposal]] = []
+        for search in self._searches.values():
+            pending.extend((search, proposal) for proposal in search.first(FIRST_DONORS))
+        while pending and self._left > 0:
+            batch, pending = pending[:BATCH], pending[BATCH:]
+            self._measure(batch)
+
+    def _rounds(self) -> None:
+        while True:
+            size = min(BATCH, int(self._left / self._spent_per_candidate))
+            search = self._most_promising() if size >= 2 else None
+            if search is None:
+                return
+            proposals = search.propose(size)
+            if not proposals:
+                search.stale_rounds += 4  # its space seems exhausted: others first
+                continue
+            self._measure([(search, proposal) for proposal in proposals])
+
+    def _most_promising(self) -> KernelSearch | None:
+        gains = {key: self._expected_gain_us(search) for key, search in self._searches.items()}
+        key = max(gains, key=lambda key: gains[key], default=None)
+        if key is None or gains[key] < _NEGLIGIBLE_SHARE * (self._kernels_us() or 0.0):
+            return None
+        return self._searches[key]
+
+    def _expected_gain_us(self, search: KernelSearch) -> float:
+        best = search.best_us
+        if best is None or not (search.has_donor_candidates or search.can_refine):
+            return 0.0
+        ideal = search.kernel.flops / self._best_rate() if self._best_rate() else 0.0
+        headroom = max(best - ideal, 0.05 * best)
+        return float(search.kernel.weight * headroom * 0.5**search.stale_rounds)
+
+    def _best_rate(self) -> float:
+        """The best FLOPs per microsecond that any kernel of the model has reached."""
+        rates = [s.kernel.flops / s.best_us for s in self._searches.values() if s.best_us]
+        return max(rates, default=0.0)
+
+    def _kernels_us(self) -> float | None:
+        total = 0.0
+        for search in self._searches.values():
+            if search.best_us is None:
+                return None
+            total += search.kernel.weight * search.best_us
+        return total
+
+    def _measure(self, batch: Sequence[tuple[KernelSearch, Proposal]]) -> None:
+        assert self._measurer is not None
+        start = time.monotonic()
+        best_us = {key: s.best_us for key, s in self._searches.items() if s.best_us is not None}
+        results = self._measurer.measure([p.scheduled for _, p in batch], best_us=best_us)
+        self._measured += len(results)
+        by_search: dict[str, list[tuple[Proposal, Measurement]]] = {}
+        for (search, proposal), result in zip(batch, results, strict=True):
+            by_search.setdefault(search.kernel.key, []).append((proposal, result))
+        for key, measured in by_search.items():
+            self._searches[key].observe(measured)
+            self._searches[key].learn(measured)
+            self._deposit(measured)
+        spent = (time.monotonic() - start) / max(1, len(batch))
+        self._spent_per_candidate = 0.7 * self._spent_per_candidate + 0.3 * spent
+        self._report(
+            Progress(
+                seconds=time.monotonic() - self._start,
+                budget_seconds=self._settings.budget_seconds,
+                measured=self._measured,
+                kernels_us=self._kernels_us(),
+            )
+        )
+
+    def _deposit(self, measured: Sequence[tuple[Proposal, Measurement]]) -> None:
+        if not self._settings.deposit:
+            return
+        self._bank.deposit(
+            [
+                to_record(
+                    proposal.scheduled,
+                    result,
+                    self._device,
+                    source=self._model.name,
+                    origin=proposal.origin,
+                    donor_id=proposal.donor.record.id if proposal.donor else None,
+                )
+                for proposal, result in measured
+            ]
+        )

@@ -1,0 +1,81 @@
+"""Which records of the bank can serve a kernel, and how they relate to it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from tunebank.bank import Bank, Record
+from tunebank.kernel import Kernel
+
+Level = Literal["exact", "class", "anchor"]
+
+LEVELS: tuple[Level, ...] = ("exact", "class", "anchor")
+PER_DONOR_KERNEL = 4
+"""Records taken of one donor kernel: its best few differ in kind, the rest are near copies."""
+
+
+@dataclass(frozen=True)
+class Donor:
+    """A record whose schedule is tried on another kernel.
+
+    Attributes:
+        record: the record.
+        level: how the record's kernel relates to the target: the very kernel, its class, or
+            the same anchor operation under another prologue or epilogue.
+        standing: latency of the best record of the same kernel and device, relative to this
+            one: 1 for the best, less for the others.
+    """
+
+    record: Record
+    level: Level
+    standing: float
+
+
+def match(kernel: Kernel, bank: Bank, *, exclude_sources: Collection[str] = ()) -> list[Donor]:
+    """The donors of a kernel, nearest level first, each kernel's best records first.
+
+    Args:
+        kernel: the target.
+        bank: where to look.
+        exclude_sources: models whose records are hidden.
+    """
+    found: dict[str, Donor] = {}
+    for level in LEVELS:
+        for donor in _ranked(_records(kernel, bank, level, exclude_sources), level):
+            found.setdefault(donor.record.id, donor)
+    return list(found.values())
+
+
+def _records(
+    kernel: Kernel, bank: Bank, level: Level, exclude_sources: Collection[str]
+) -> list[Record]:
+    excluded = tuple(exclude_sources)
+    if level == "exact":
+        return bank.find(kernel_key=kernel.key, exclude_sources=excluded)
+    if level == "class":
+        return bank.find(class_key=kernel.class_key, exclude_sources=excluded)
+    if not kernel.anchor_key:
+        return []
+    return bank.find(anchor_key=kernel.anchor_key, exclude_sources=excluded)
+
+
+def _ranked(records: Iterable[Record], level: Level) -> list[Donor]:
+    """The best few records of each donor kernel, with their standing."""
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        if record.latency_us is not None:
+            groups.setdefault((record.kernel_key, record.device), []).append(record)
+    donors = []
+    for group in groups.values():
+        group.sort(key=_latency)
+        best = _latency(group[0])
+        kept = group[:PER_DONOR_KERNEL]
+        donors.extend(Donor(record, level, best / _latency(record)) for record in kept)
+    return donors
+
+
+def _latency(record: Record) -> float:
+    assert record.latency_us is not None
+    return record.latency_us

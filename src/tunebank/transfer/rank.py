@@ -1,0 +1,86 @@
+"""Candidates of a kernel, the most promising first.
+
+Without a measurement the order follows five observations, each a term of a cost in octaves of
+expected slow-down: a nearer match level adapts better, a donor that is slow on its own kernel
+is slow here, a donor tuned for another CPU fits this one's caches worse, the further the
+extents are from the donor's the less its tiles mean, and a register tile that spills or is too
+small to hide the latency of a multiply-add can't be fast.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from tunebank.device import Device
+from tunebank.kernel import Kernel
+from tunebank.schedule import Trace, tile_roles
+from tunebank.schedule.registers import register_efficiency
+from tunebank.transfer.adapt import adapt
+from tunebank.transfer.match import LEVELS, Donor
+
+MAX_DONORS = 20
+_LEVEL_COST = {"exact": 0.0, "class": 0.3, "anchor": 0.5}
+_STANDING_WEIGHT = 0.7
+_DISTANCE_WEIGHT = 0.1
+_OTHER_CPU_COST = 0.5
+_VARIANT_COST = 0.05
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A donor's schedule adapted to the target, not yet applied.
+
+    Attributes:
+        trace: the adapted schedule.
+        donor: where it comes from; None for the target's own default schedule.
+        cost: expected slow-down in octaves, comparable within one kernel.
+    """
+
+    trace: Trace
+    donor: Donor | None
+    cost: float = 0.0
+
+
+def rank(
+    kernel: Kernel, donors: Sequence[Donor], sketches: Iterable[Trace], device: Device
+) -> list[Candidate]:
+    """Adapts the nearest donors to the kernel; candidates, the most promising first."""
+    own = tuple(sketches)
+    costs = {donor.record.id: _donor_cost(donor, kernel, device) for donor in donors}
+    nearest = sorted(donors, key=lambda donor: (costs[donor.record.id], donor.record.id))
+    candidates = []
+    for donor in nearest[:MAX_DONORS]:
+        for variant, trace in enumerate(adapt(donor, kernel, own, device)):
+            cost = costs[donor.record.id] + _VARIANT_COST * variant
+            cost -= math.log2(register_efficiency(trace, kernel, device))
+            candidates.append(Candidate(trace, donor, cost))
+    return sorted(candidates, key=lambda candidate: candidate.cost)
+
+
+def _donor_cost(donor: Donor, kernel: Kernel, device: Device) -> float:
+    cost = _LEVEL_COST[donor.level] - _STANDING_WEIGHT * math.log2(donor.standing)
+    if json.loads(donor.record.target).get("mcpu") != device.mcpu:
+        cost += _OTHER_CPU_COST
+    return cost + _DISTANCE_WEIGHT * _distance(donor, kernel)
+
+
+def _distance(donor: Donor, kernel: Kernel) -> float:
+    """Sum over the anchor's tiled loops of the octaves between the donor's and the target's.
+
+    A tiling's factors multiply to the donor's extent, so that its kernel need not be read.
+    """
+    if donor.level == LEVELS[0]:
+        return 0.0
+    trace = Trace.from_text(donor.record.trace)
+    roles = tile_roles(trace, kernel.loop_extents)
+    extents = [
+        (role.extent, math.prod(trace.decisions[index]))
+        for index, role in roles.items()
+        if index in trace.decisions
+    ]
+    if not extents:  # blocks of an anchor match differ in number: compare the work instead
+        return abs(math.log2(max(kernel.flops, 1.0) / max(donor.record.flops, 1.0)))
+    return sum(abs(math.log2(target / own)) for target, own in extents)
