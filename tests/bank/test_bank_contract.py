@@ -10,6 +10,7 @@ import pytest
 from bank_records import make_failure, make_record
 
 from tunebank.bank import Bank, Record
+from tunebank.errors import BankError, UsageError
 
 
 def ids(records: list[Record]) -> list[str]:
@@ -114,3 +115,56 @@ def test_a_record_needs_a_latency_that_fits(latency: float | None) -> None:
 def test_rate() -> None:
     assert make_record(flops=2e6, latency_us=10.0).gflops == pytest.approx(200.0)
     assert make_failure().gflops is None
+
+
+def test_best_of_each_kernel_and_device(bank: Bank) -> None:
+    bank.deposit([make_record(n, device=device) for n in range(5) for device in ("a", "b")])
+    bank.deposit([make_record(9, kernel_key="other"), make_failure(7), make_failure(8, device="c")])
+    best = bank.find(best_per_kernel=2)
+    assert [(r.kernel_key, r.device, r.latency_us) for r in sorted(best, key=place)] == [
+        ("kernel-a", "a", 10.0),
+        ("kernel-a", "a", 11.0),
+        ("kernel-a", "b", 10.0),
+        ("kernel-a", "b", 11.0),
+        ("other", "cpu-a", 19.0),
+    ]
+    assert [r.latency_us for r in best] == [10.0, 10.0, 11.0, 11.0, 19.0], "fastest first"
+    assert bank.find(best_per_kernel=2, status=None) == best, "failures are left out"
+    assert bank.find(best_per_kernel=2, limit=1) == best[:1]
+
+
+def place(record: Record) -> tuple[str, str, float | None]:
+    return record.kernel_key, record.device, record.latency_us
+
+
+def test_the_best_are_chosen_among_those_that_meet_the_conditions(bank: Bank) -> None:
+    hidden = [make_record(n, source="hidden") for n in range(3)]
+    shown = [make_record(n, source="shown") for n in range(3, 6)]
+    bank.deposit([*hidden, *shown])
+    for conditions in ({"exclude_sources": ["hidden"]}, {"source": "shown"}):
+        assert bank.find(best_per_kernel=2, **conditions) == shown[:2]  # type: ignore[arg-type]
+    assert bank.find(best_per_kernel=1, class_key="class-a") == hidden[:1]
+    assert bank.find(best_per_kernel=1, class_key="another") == []
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_nothing_is_dropped_by_a_senseless_number(bank: Bank, number: int) -> None:
+    bank.deposit([make_record(1)])
+    with pytest.raises(UsageError, match=f"keep={number}"):
+        bank.prune(keep=number)
+    with pytest.raises(UsageError, match=f"best_per_kernel={number}"):
+        bank.find(best_per_kernel=number)
+    assert bank.find() == [make_record(1)]
+
+
+def test_sources(bank: Bank) -> None:
+    assert bank.sources() == []
+    bank.deposit([make_record(1, source="vgg"), make_record(2, source="alexnet")])
+    bank.deposit([make_failure(3, source="vgg"), make_failure(4, source="bert")])
+    assert bank.sources() == ["alexnet", "bert", "vgg"]
+
+
+def test_text_that_is_no_text_is_refused_whole(bank: Bank) -> None:
+    with pytest.raises(BankError):
+        bank.deposit([make_record(1), make_record(2, kernel_key="b", kernel_ir="\ud800")])
+    assert bank.find() == []

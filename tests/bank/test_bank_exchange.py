@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from bank_records import make_failure, make_record
+from bank_records import ASSETS, make_failure, make_record
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -90,6 +90,14 @@ def test_merging_banks(tmp_path: Path) -> None:
     assert (result.read, result.new, result.duplicate, result.failed) == (2, 1, 1, 1)
 
 
+def test_importing_leaves_the_other_bank_as_it_was(tmp_path: Path) -> None:
+    old = ASSETS / "bank_schema_1.db"
+    (tmp_path / "old.db").write_bytes(old.read_bytes())
+    assert import_records(SqlBank("sqlite://"), str(tmp_path / "old.db")).new == 2
+    assert (tmp_path / "old.db").read_bytes() == old.read_bytes()
+    assert [file.name for file in tmp_path.iterdir()] == ["old.db"]
+
+
 def test_metaschedule(metaschedule: Path) -> None:
     bank = SqlBank("sqlite://")
     result = import_records(bank, f"metaschedule:{metaschedule}")
@@ -97,7 +105,8 @@ def test_metaschedule(metaschedule: Path) -> None:
     assert import_records(bank, f"metaschedule:{metaschedule}").new == 0
     assert bank.stats().kernels == 4
     (failed,) = bank.find(status="run_failed")
-    assert failed.error and failed.latency_us is None
+    assert failed.error
+    assert failed.latency_us is None
     first = bank.find(limit=1)[0]
     assert (first.source, first.origin, first.threads) == ("resnet18", "import", 2)
     assert "EnterPostproc" not in first.trace

@@ -78,7 +78,8 @@ def test_schema_versions(tmp_path: Path) -> None:
 
 def test_passwords_are_masked() -> None:
     message = error_of("nosuchdialect://user:sekret@host/db")
-    assert "sekret" not in message and "user" in message
+    assert "sekret" not in message
+    assert "user" in message
 
 
 @pytest.mark.parametrize(
@@ -159,3 +160,13 @@ def test_two_processes_deposit_at_once(tmp_path: Path) -> None:
 def test_importing_the_room_does_not_import_tvm() -> None:
     code = "import sys, tunebank.bank, tunebank.cli.bank; sys.exit('tvm' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_chain_takes_the_best_of_all_banks_together() -> None:
+    first, second = SqlBank("sqlite://"), SqlBank("sqlite://")
+    first.deposit([make_record(n) for n in (1, 4, 5)])
+    second.deposit([make_record(n) for n in (2, 3, 4)])
+    chain = BankChain([first, second])
+    assert chain.find(best_per_kernel=3) == [make_record(n) for n in (1, 2, 3)]
+    assert chain.find(best_per_kernel=3, limit=2) == [make_record(n) for n in (1, 2)]
+    assert chain.sources() == ["resnet18"]

@@ -6,5 +6,16 @@ before the first use of TVM in a process; it is cheap to call again.
 
 from tunebank._tvm.onnx_frontend import import_clips_whole
 from tunebank._tvm.prepare import TVM_FFI_VERSION, TVM_VERSION, prepare, tvm_imported
+from tunebank._tvm.prim_func import with_own_type
+from tunebank._tvm.threads import core_ids, running_on
 
-__all__ = ["TVM_FFI_VERSION", "TVM_VERSION", "import_clips_whole", "prepare", "tvm_imported"]
+__all__ = [
+    "TVM_FFI_VERSION",
+    "TVM_VERSION",
+    "core_ids",
+    "import_clips_whole",
+    "prepare",
+    "running_on",
+    "tvm_imported",
+    "with_own_type",
+]

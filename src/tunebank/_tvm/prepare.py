@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tunebank._tvm.threads import SPIN_COUNT, configure_pool
+
 TVM_VERSION = "0.27.0.post1"
 # 0.1.15.post1 and post2 crash in `TuneContext(...)`; goes when a fixed pair is out.
 TVM_FFI_VERSION = "0.1.14.post1"
 
 _INTRINSICS = "tvm.s_tir.tensor_intrin"
-_THREADPOOL_ALL_CORES = 1  # `kBig` of TVM's thread-group affinity modes
 
 
 def tvm_imported() -> bool:
@@ -30,25 +31,14 @@ def prepare(*, threads: int | None = None) -> None:
     """Makes TVM ready to use in this process.
 
     Args:
-        threads: size of TVM's thread pool; None leaves it as it is.
+        threads: size of the calling thread's pool; None leaves it as it is.
     """
     if threads is not None:
-        _set_threads(threads)
+        os.environ["TVM_NUM_THREADS"] = str(threads)
+        os.environ.setdefault("TVM_THREAD_POOL_SPIN_COUNT", str(SPIN_COUNT))
     _import_tvm()
-
-
-def _set_threads(threads: int) -> None:
-    """Sets the size of the thread pool.
-
-    Left alone, TVM takes half of the logical cores, and so one of two on a virtual machine
-    without hyper-threading. Goes when TVM counts the cores of such machines.
-    """
-    before = os.environ.get("TVM_NUM_THREADS")
-    os.environ["TVM_NUM_THREADS"] = str(threads)
-    if tvm_imported() and before != str(threads):
-        import tvm
-
-        tvm.get_global_func("runtime.config_threadpool")(_THREADPOOL_ALL_CORES, threads)
+    if threads is not None:
+        configure_pool(threads)
 
 
 @functools.cache

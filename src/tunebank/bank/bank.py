@@ -19,7 +19,7 @@ class BankStats:
         records: records by status.
         sources: records by model.
         devices: records by device fingerprint.
-        size_bytes: size on disk; None if it is not a file.
+        size_bytes: size on disk, its write-ahead log included; None if it is not a file.
     """
 
     kernels: int
@@ -64,6 +64,7 @@ class Bank(Protocol):
         exclude_sources: Sequence[str] = (),
         status: str | None = "ok",
         limit: int | None = None,
+        best_per_kernel: int | None = None,
     ) -> list[Record]:
         """Records that meet all conditions, fastest first, failures last.
 
@@ -75,6 +76,11 @@ class Bank(Protocol):
             exclude_sources: no records tuned for these models.
             status: only records of this status; None for any.
             limit: at most so many.
+            best_per_kernel: of each kernel and device the fastest so many alone, and no
+                failures; what is left out is not read, so that a large bank stays quick.
+
+        Raises:
+            UsageError: `best_per_kernel` is less than 1.
         """
         ...
 
@@ -82,11 +88,18 @@ class Bank(Protocol):
         """What the bank holds."""
         ...
 
+    def sources(self) -> list[str]:
+        """Names of the models that records were tuned for, sorted."""
+        ...
+
     def prune(self, *, keep: int) -> int:
         """Drops all but the fastest `keep` records of each kernel and device.
 
         Returns:
             the number of records dropped.
+
+        Raises:
+            UsageError: `keep` is less than 1; nothing is dropped.
         """
         ...
 

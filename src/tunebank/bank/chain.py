@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from tunebank.bank.bank import Bank, BankStats
+from tunebank.bank.location import sqlite_path
 from tunebank.bank.record import Record
 from tunebank.bank.sql import SqlBank
 
@@ -44,19 +46,42 @@ class BankChain:
         found = (bank.get(record_id) for bank in self._banks)
         return next((record for record in found if record is not None), None)
 
-    def find(self, **conditions: Any) -> list[Record]:
+    def find(
+        self,
+        *,
+        kernel_key: str | None = None,
+        class_key: str | None = None,
+        anchor_key: str | None = None,
+        source: str | None = None,
+        exclude_sources: Sequence[str] = (),
+        status: str | None = "ok",
+        limit: int | None = None,
+        best_per_kernel: int | None = None,
+    ) -> list[Record]:
         """See `Bank.find`; a record that several banks hold comes once."""
         found: dict[str, Record] = {}
         for bank in self._banks:
-            for record in bank.find(**conditions):
+            for record in bank.find(
+                kernel_key=kernel_key,
+                class_key=class_key,
+                anchor_key=anchor_key,
+                source=source,
+                exclude_sources=exclude_sources,
+                status=status,
+                limit=limit,
+                best_per_kernel=best_per_kernel,
+            ):
                 found.setdefault(record.id, record)
-        inf = float("inf")
-        ordered = sorted(found.values(), key=lambda r: (r.latency_us or inf, r.id))
-        return ordered[: conditions.get("limit")]
+        ordered = sorted(found.values(), key=lambda r: (r.latency_us or math.inf, r.id))
+        return _best_of_kernels(ordered, best_per_kernel)[:limit]
 
     def stats(self) -> BankStats:
         """See `Bank.stats`: of the first bank."""
         return self._banks[0].stats()
+
+    def sources(self) -> list[str]:
+        """See `Bank.sources`: of all banks."""
+        return sorted({name for bank in self._banks for name in bank.sources()})
 
     def prune(self, *, keep: int) -> int:
         """See `Bank.prune`: the first bank."""
@@ -66,6 +91,20 @@ class BankChain:
         """See `Bank.close`."""
         for bank in self._banks:
             bank.close()
+
+
+def _best_of_kernels(ordered: list[Record], count: int | None) -> list[Record]:
+    """The first so many records of each kernel and device."""
+    if count is None:
+        return ordered
+    taken: Counter[tuple[str, str]] = Counter()
+    kept = []
+    for record in ordered:
+        group = (record.kernel_key, record.device)
+        taken[group] += 1
+        if taken[group] <= count:
+            kept.append(record)
+    return kept
 
 
 def default_url() -> str:
@@ -88,15 +127,34 @@ def open_banks(urls: Sequence[str] = (), *, include_shipped: bool = True) -> Ban
     """The named banks, or the default one, and after them those inside the package.
 
     Args:
-        urls: SQLAlchemy URLs or paths; the first is made if it is not there.
+        urls: SQLAlchemy URLs or paths; the first is made if it is not there, the others are
+            only read, and may be where this process can't write.
         include_shipped: whether the package's own banks are searched too.
 
     Raises:
         BankError: a bank can't be opened.
     """
     banks: list[Bank] = []
-    for index, url in enumerate(urls or [default_url()]):
-        banks.append(SqlBank(url, create=index == 0))
-    if include_shipped:
-        banks.extend(SqlBank(str(path), readonly=True) for path in shipped_banks())
+    try:
+        for index, url in enumerate(urls or [default_url()]):
+            only_read = index > 0 and not _can_write(url)
+            banks.append(SqlBank(url, create=index == 0, readonly=only_read))
+        if include_shipped:
+            banks.extend(SqlBank(str(path), readonly=True) for path in shipped_banks())
+    except BaseException:
+        for bank in banks:
+            bank.close()
+        raise
     return BankChain(banks)
+
+
+def _can_write(url: str) -> bool:
+    """Whether SQLite may lock the file and keep its log beside it."""
+    path = sqlite_path(url)
+    if path is None:
+        return True
+    effective = os.access in os.supports_effective_ids
+    return all(
+        os.access(place, os.W_OK, effective_ids=effective)
+        for place in (path, path.absolute().parent)
+    )

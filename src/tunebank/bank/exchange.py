@@ -28,6 +28,16 @@ FORMAT_VERSION = 1
 _METASCHEDULE = "metaschedule:"
 _COUNT = "record_count"
 _MAX_LINE_CHARACTERS = 64 * 1024 * 1024
+_UNREADABLE = (
+    OSError,
+    zstandard.ZstdError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    RecursionError,
+)
+"""What reading a damaged file can raise."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +94,7 @@ def import_records(
     elif Path(origin).is_file() and _is_export(Path(origin)):
         records = list(read_export(Path(origin)))
     else:
-        with SqlBank(origin, create=False) as other:
+        with SqlBank(origin, readonly=True) as other:
             records = other.find(status=None)
     failed = sum(record.status != "ok" for record in records)
     return ImportResult(len(records), bank.deposit(records), failed, tuple(invalid))
@@ -132,7 +142,7 @@ def read_export(path: Path) -> Iterator[Record]:
             lines = io.TextIOWrapper(reader, encoding="utf-8")
             _check_header(path, lines.readline(_MAX_LINE_CHARACTERS))
             yield from _rows(lines)
-    except (OSError, zstandard.ZstdError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except _UNREADABLE as error:
         raise BankError(f"{path}: not an export of a bank, or cut off; export it again") from error
 
 

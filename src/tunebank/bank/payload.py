@@ -11,25 +11,33 @@ _LEVEL = 9
 
 
 def compress(text: str) -> bytes:
-    """The text as a Zstandard frame."""
-    return zstandard.ZstdCompressor(level=_LEVEL).compress(text.encode())
+    """The text as a Zstandard frame that states its size and its checksum."""
+    return zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compress(text.encode())
 
 
 def decompress(data: bytes, *, what: str) -> str:
     """The text of a frame.
 
     Args:
-        data: a Zstandard frame; one that would grow beyond `MAX_TEXT_BYTES` is refused.
+        data: a Zstandard frame; one that would grow beyond `MAX_TEXT_BYTES` is refused before
+            anything is allocated for it.
         what: names the text in the error.
 
     Raises:
-        BankError: the frame is damaged or too large.
+        BankError: the frame is damaged, cut off or too large.
     """
     try:
-        reader = zstandard.ZstdDecompressor().stream_reader(data)
-        text = reader.read(MAX_TEXT_BYTES + 1)
-        if len(text) > MAX_TEXT_BYTES:
-            raise BankError(f"{what}: larger than {MAX_TEXT_BYTES} bytes; the bank is damaged")
+        # `compress` always states the size; without one, the decompressor may not guess.
+        size = zstandard.frame_content_size(data)
+        if size > MAX_TEXT_BYTES:
+            raise BankError(
+                f"{what}: larger than {MAX_TEXT_BYTES} bytes, so it is damaged; "
+                "restore the bank from a copy"
+            )
+        decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_TEXT_BYTES)
+        text = decompressor.decompress(data, max_output_size=max(size, 0), allow_extra_data=False)
+        if len(text) != size:
+            raise zstandard.ZstdError("cut off")
         return text.decode()
-    except (zstandard.ZstdError, UnicodeDecodeError) as error:
+    except (zstandard.ZstdError, ValueError, TypeError) as error:
         raise BankError(f"{what}: damaged; restore the bank from a copy") from error

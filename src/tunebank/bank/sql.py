@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -13,13 +12,24 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from tunebank.bank.bank import BankStats
+from tunebank.bank.location import check_file, file_bytes, masked, open_engine
+from tunebank.bank.location import sqlite_path as sqlite_path
 from tunebank.bank.payload import compress, decompress
 from tunebank.bank.record import Record
 from tunebank.bank.schema import SCHEMA_VERSION, kernels, meta, metadata, records
-from tunebank.errors import BankError
+from tunebank.errors import BankError, UsageError
 
-_BUSY_SECONDS = 30.0
 _INSERT_CHUNK = 500
+_FASTEST_FIRST = (records.c.latency_us.is_(None), records.c.latency_us, records.c.id)
+_REMEDIES = (
+    ("locked", "try again when no other process writes to it"),
+    ("readonly", "name a bank that can be written, or change its permissions"),
+    ("is full", "free some space"),
+    ("malformed", "restore it from a copy"),
+    ("no such table", "restore it from a copy"),
+    ("no such column", "restore it from a copy"),
+)
+"""What to do, by what the database says."""
 
 
 class SqlBank:
@@ -28,21 +38,26 @@ class SqlBank:
     Args:
         url: an SQLAlchemy URL, or the path of an SQLite file.
         create: makes the database if there is none.
-        readonly: opens a file for reading alone, from a folder that may be read-only.
+        readonly: opens a file for reading alone, from a folder that may be read-only, and
+            makes no files beside it; nobody may write to it meanwhile.
 
     Raises:
         BankError: nothing there, not a bank, or a bank of another schema.
+        MissingExtraError: the driver of that database is not installed.
     """
 
     def __init__(self, url: str, *, create: bool = True, readonly: bool = False) -> None:
-        self._path = sqlite_path(url)
-        self._readonly = readonly
-        self.name = str(self._path) if self._path else _masked(url)
-        if self._path is not None and not self._path.exists() and (readonly or not create):
-            raise BankError(f"{self.name}: no such bank; `tunebank bank import` makes one")
-        with self._errors("can't be opened"):
-            self._engine = _engine(url, self._path, readonly=readonly)
-            self._check_schema(create=create and not readonly)
+        self.name = masked(url)
+        with self._errors("can't be opened", "name another bank"):
+            self._path = sqlite_path(url)
+            if self._path is not None:
+                check_file(self._path, create=create and not readonly)
+            self._engine = open_engine(url, self._path, readonly=readonly)
+            try:
+                self._check_schema(create=create and not readonly)
+            except BaseException:
+                self._engine.dispose()
+                raise
 
     def __repr__(self) -> str:
         return f"SqlBank({self.name!r})"
@@ -96,6 +111,7 @@ class SqlBank:
         exclude_sources: Sequence[str] = (),
         status: str | None = "ok",
         limit: int | None = None,
+        best_per_kernel: int | None = None,
     ) -> list[Record]:
         """See `Bank.find`."""
         wanted = (
@@ -108,6 +124,10 @@ class SqlBank:
         conditions = [column == value for column, value in wanted if value is not None]
         if exclude_sources:
             conditions.append(records.c.source.not_in(list(exclude_sources)))
+        if best_per_kernel is not None:
+            conditions.append(records.c.latency_us.is_not(None))
+            best = _winners(best_per_kernel, conditions, what="best_per_kernel")
+            conditions = [records.c.id.in_(best)]
         return self._select(conditions, limit=limit)
 
     def stats(self) -> BankStats:
@@ -125,21 +145,22 @@ class SqlBank:
                 records=counts(records.c.status),
                 sources=counts(records.c.source),
                 devices=counts(records.c.device),
-                size_bytes=self._path.stat().st_size if self._path else None,
+                size_bytes=file_bytes(self._path) if self._path else None,
             )
+
+    def sources(self) -> list[str]:
+        """See `Bank.sources`."""
+        query = sa.select(records.c.source).distinct().order_by(records.c.source)
+        with self._errors("can't be read"), self._engine.connect() as connection:
+            return [str(name) for name in connection.scalars(query)]
 
     def prune(self, *, keep: int) -> int:
         """See `Bank.prune`."""
-        rank = sa.func.row_number().over(
-            partition_by=(records.c.kernel_key, records.c.device),
-            order_by=(records.c.latency_us.is_(None), records.c.latency_us, records.c.id),
-        )
-        ranked = sa.select(records.c.id, rank.label("place")).subquery()
-        losers = sa.select(ranked.c.id).where(ranked.c.place > keep)
+        losers = records.c.id.not_in(_winners(keep, [], what="keep"))
         orphans = kernels.c.key.not_in(sa.select(records.c.kernel_key))
         with self._errors("can't be written"):
             with self._engine.begin() as connection:
-                dropped = connection.execute(sa.delete(records).where(records.c.id.in_(losers)))
+                dropped = connection.execute(sa.delete(records).where(losers))
                 connection.execute(sa.delete(kernels).where(orphans))
             if self._path is not None:
                 with self._engine.connect() as connection:
@@ -152,7 +173,7 @@ class SqlBank:
             sa.select(records, kernels)
             .join(kernels, records.c.kernel_key == kernels.c.key)
             .where(*conditions)
-            .order_by(records.c.latency_us.is_(None), records.c.latency_us, records.c.id)
+            .order_by(*_FASTEST_FIRST)
             .limit(limit)
         )
         with self._errors("can't be read"), self._engine.connect() as connection:
@@ -186,7 +207,7 @@ class SqlBank:
                 error=row[records.c.error],
                 donor_id=row[records.c.donor_id],
             )
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise BankError(
                 f"{self.name}: record {record_id} is damaged ({error}); restore it from a copy"
             ) from error
@@ -219,8 +240,8 @@ class SqlBank:
             self._make_schema()
         with self._engine.connect() as connection:
             query = sa.select(meta.c.value).where(meta.c.name == "schema_version")
-            version = connection.scalar(query)
-        if not str(version).isdigit():
+            version = str(connection.scalar(query))
+        if not version.isdigit():
             raise BankError(f"{self.name}: a bank without a schema version; restore it from a copy")
         if int(version) > SCHEMA_VERSION:
             raise BankError(
@@ -234,54 +255,40 @@ class SqlBank:
 
     def _make_schema(self) -> None:
         with self._engine.begin() as connection:
+            if self._engine.dialect.name == "sqlite":
+                # Two processes may make the bank at once: the second waits, and finds it made.
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
             metadata.create_all(connection)
             row = {"name": "schema_version", "value": str(SCHEMA_VERSION)}
             connection.execute(self._insert(meta), [row])
 
     @contextlib.contextmanager
-    def _errors(self, what: str) -> Iterator[None]:
+    def _errors(self, what: str, remedy: str = "see `tunebank doctor`") -> Iterator[None]:
         try:
             yield
-        except (SQLAlchemyError, OSError, ModuleNotFoundError) as error:
+        except (SQLAlchemyError, OSError, ImportError, ValueError) as error:
             original = getattr(error, "orig", None) or error
             reason = " ".join(str(original).split())[:200]
-            raise BankError(f"{self.name}: {what} as a bank: {reason}") from error
+            remedies = (advice for sign, advice in _REMEDIES if sign in reason)
+            raise BankError(
+                f"{self.name}: {what} as a bank: {reason}; {next(remedies, remedy)}"
+            ) from error
 
 
-def sqlite_path(url: str) -> Path | None:
-    """The file of an SQLite URL or of a bare path; None for another database."""
-    if "://" not in url:
-        return Path(url).expanduser()
-    if not url.startswith("sqlite"):
-        return None
-    database = sa.make_url(url).database
-    return Path(database) if database and database != ":memory:" else None
-
-
-def _engine(url: str, path: Path | None, *, readonly: bool) -> sa.Engine:
-    if path is None:
-        return sa.create_engine(url)
-    if readonly:
-        location = f"sqlite:///file:{path}?mode=ro&immutable=1&uri=true"
-        return sa.create_engine(location)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    engine = sa.create_engine(
-        sa.URL.create("sqlite", database=str(path)), connect_args={"timeout": _BUSY_SECONDS}
+def _winners(count: int, conditions: Sequence[Any], *, what: str) -> Any:
+    """Query of the ids of the first `count` records of each kernel and device."""
+    if count < 1:
+        raise UsageError(f"{what}={count}: at least one record of each kernel; give 1 or more")
+    place = sa.func.row_number().over(
+        partition_by=(records.c.kernel_key, records.c.device), order_by=_FASTEST_FIRST
     )
-
-    @sa.event.listens_for(engine, "connect")
-    def _configure(connection: Any, _: Any) -> None:
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    return engine
-
-
-def _masked(url: str) -> str:
-    try:
-        return sa.make_url(url).render_as_string(hide_password=True)
-    except SQLAlchemyError:
-        return url.partition("://")[0] + "://…"
+    ranked = (
+        sa.select(records.c.id, place.label("place"))
+        .join(kernels, records.c.kernel_key == kernels.c.key)
+        .where(*conditions)
+        .subquery()
+    )
+    return sa.select(ranked.c.id).where(ranked.c.place <= count)
 
 
 def _kernel_row(record: Record) -> dict[str, Any]:
@@ -296,11 +303,8 @@ def _kernel_row(record: Record) -> dict[str, Any]:
 
 
 def _record_row(record: Record) -> dict[str, Any]:
-    names = (
-        "id kernel_key status latency_us source origin target device threads tvm_version "
-        "created_at error donor_id"
-    ).split()
-    row = {name: getattr(record, name) for name in names}
+    computed = ("samples_us", "trace")
+    row = {c.name: getattr(record, c.name) for c in records.columns if c.name not in computed}
     row["samples_us"] = json.dumps([round(sample, 3) for sample in record.samples_us])
     row["trace"] = compress(record.trace)
     return row

@@ -7,35 +7,26 @@ runs, so that `--help` is quick.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from tunebank.cli.options import bank_option
+from tunebank.cli.output import Command, json_option, note, print_data, print_json
+
 if TYPE_CHECKING:
     from tunebank.bank import ImportResult, Record, SqlBank
 
-SCHEMA_VERSION = 1
-_WIDTH_OFF_TERMINAL = 160
 
-_Command = Callable[..., None]
-
-
-def _options(command: _Command) -> _Command:
+def _options(command: Command) -> Command:
     """The options that every command has."""
-    command = click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
-    return click.option(
-        "--bank",
-        "url",
-        metavar="URL",
-        help="SQLAlchemy URL or path of an SQLite file.  [default: $TUNEBANK_BANK, else the "
-        "platform's data directory]",
-    )(command)
+    return bank_option(json_option(command))
 
 
-def _filters(command: _Command) -> _Command:
+def _filters(command: Command) -> Command:
     """The options that choose records."""
     command = click.option("--status", help="Only records of this status, such as `ok`.")(command)
     command = click.option("--source", help="Only records tuned for this model.")(command)
@@ -62,22 +53,14 @@ def path(url: str | None, as_json: bool) -> None:
     Example:
       tunebank bank path
     """
-    from sqlalchemy import make_url
-    from sqlalchemy.exc import ArgumentError
-
     from tunebank.bank import default_url
-    from tunebank.bank.sql import sqlite_path
-    from tunebank.errors import BankError
+    from tunebank.bank.location import masked, sqlite_path
 
     chosen = url or default_url()
-    try:
-        file = sqlite_path(chosen)
-        # A URL's own text has its password masked.
-        name = str(file) if file else make_url(chosen).render_as_string(hide_password=True)
-    except (ArgumentError, ValueError):
-        raise BankError("the bank's URL can't be read; give dialect://user@host/name") from None
+    file = sqlite_path(chosen)
+    name = str(file) if file else masked(chosen)
     exists = file.exists() if file else None
-    _print({"bank": name, "exists": exists}, name, as_json)
+    print_data({"bank": name, "exists": exists}, name, as_json)
 
 
 @bank.command()
@@ -94,7 +77,7 @@ def ls(url: str | None, as_json: bool, limit: int, **conditions: Any) -> None:
     with _open(url) as opened:
         found = opened.find(limit=limit, **conditions)
     if as_json:
-        _print_json({"records": [_summary(record) for record in found]})
+        print_json({"records": [_summary(record) for record in found]})
     else:
         columns = ("record", "kernel", "class", "status", "latency_us", "GFLOP/s", "source")
         _print_table(columns, [_cells(record) for record in found])
@@ -121,7 +104,7 @@ def show(url: str | None, as_json: bool, record_id: str) -> None:
             )
     if as_json:
         whole = {"trace": json.loads(record.trace), "samples_us": list(record.samples_us)}
-        _print_json({"record": _summary(record) | whole})
+        print_json({"record": _summary(record) | whole})
     else:
         rows = [(name, _text(value)) for name, value in _summary(record).items()]
         _print_table(("field", "value"), rows)
@@ -141,7 +124,7 @@ def stats(url: str | None, as_json: bool) -> None:
         counted = asdict(opened.stats())
         name = opened.name
     if as_json:
-        _print_json({"bank": name} | counted)
+        print_json({"bank": name} | counted)
         return
     rows = [("bank", name)]
     for field, value in counted.items():
@@ -173,7 +156,7 @@ def import_(url: str | None, as_json: bool, origin: str, **about: Any) -> None:
     with _open(url, create=True) as opened:
         result = import_records(opened, origin, **about)
     for reason in result.invalid:
-        click.echo(f"left out: {reason}", err=True)
+        note(f"left out: {reason}")
     _print_import(result, as_json)
 
 
@@ -192,7 +175,7 @@ def export(url: str | None, as_json: bool, file: Path, **conditions: Any) -> Non
 
     with _open(url) as opened:
         count = write_export(file, opened.find(**conditions))
-    _print({"file": str(file), "records": count}, f"{count} records written to {file}", as_json)
+    print_data({"file": str(file), "records": count}, f"{count} records written to {file}", as_json)
 
 
 @bank.command()
@@ -207,7 +190,7 @@ def merge(url: str | None, as_json: bool, other: str) -> None:
     """
     from tunebank.bank import SqlBank, import_records
 
-    SqlBank(other, create=False).close()  # an export or a log folder is for `import`
+    SqlBank(other, readonly=True).close()  # an export or a log folder is for `import`
     with _open(url, create=True) as opened:
         result = import_records(opened, other)
     _print_import(result, as_json)
@@ -227,7 +210,7 @@ def prune(url: str | None, as_json: bool, keep: int) -> None:
     """
     with _open(url) as opened:
         dropped = opened.prune(keep=keep)
-    _print({"dropped": dropped}, f"{dropped} records dropped", as_json)
+    print_data({"dropped": dropped}, f"{dropped} records dropped", as_json)
 
 
 @bank.command()
@@ -244,7 +227,7 @@ def upgrade(url: str | None, as_json: bool) -> None:
     # Version 1 is the first, so a bank that opens is up to date.
     with _open(url) as opened:
         data = {"bank": opened.name, "bank_schema_version": BANK_SCHEMA_VERSION, "changed": False}
-    _print(data, f"up to date: schema {BANK_SCHEMA_VERSION}", as_json)
+    print_data(data, f"up to date: schema {BANK_SCHEMA_VERSION}", as_json)
 
 
 def _open(url: str | None, *, create: bool = False) -> SqlBank:
@@ -282,30 +265,10 @@ def _print_import(result: ImportResult, as_json: bool) -> None:
         "skipped": len(result.invalid),
     }
     text = ", ".join(f"{count} {name}" for name, count in counts.items())
-    _print({"records": counts}, text, as_json)
+    print_data({"records": counts}, text, as_json)
 
 
-def _print(data: dict[str, Any], text: str, as_json: bool) -> None:
-    if as_json:
-        _print_json(data)
-    else:
-        click.echo(text)
+def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from tunebank.report import print_table
 
-
-def _print_json(data: dict[str, Any]) -> None:
-    click.echo(json.dumps({"schema_version": SCHEMA_VERSION} | data, indent=2))
-
-
-def _print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    # Names come from model files: brackets in them are not markup. Off a terminal rich would
-    # cut a table at 80 columns.
-    console = Console(markup=False, highlight=False)
-    if not console.is_terminal:
-        console = Console(markup=False, highlight=False, width=_WIDTH_OFF_TERMINAL)
-    table = Table(*columns, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
+    print_table(columns, rows)

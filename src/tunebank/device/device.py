@@ -98,10 +98,14 @@ def _target_config(target: str) -> dict[str, Any]:
         if target == "auto":
             found = Target.from_device("cpu")
         elif target.lstrip().startswith("{"):
-            found = Target(json.loads(target))
+            given = json.loads(target)
+            _check_cpu(given)
+            found = Target(given)
         else:
             found = Target(target)
         config = json.loads(str(found))
+    except TargetError:
+        raise
     except Exception as error:  # TVM raises whatever its C++ side threw
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise TargetError(
@@ -110,19 +114,24 @@ def _target_config(target: str) -> dict[str, Any]:
         ) from error
     if config.get("kind") != "llvm":
         raise TargetError(f"target {target!r} is of kind {config.get('kind')!r}; only llvm works")
-    _check_cpu(config)
     kept = ("kind", "mcpu", "mtriple", "mattr", "mabi")
     return {key: config[key] for key in kept if config.get(key) and key != "mtriple"}
 
 
 def _check_cpu(config: dict[str, Any]) -> None:
-    """LLVM takes an unknown CPU name for a generic one, and says so on stderr alone."""
+    """Refuses a CPU that LLVM does not know.
+
+    LLVM would take it for a generic one, and say so on stderr as soon as a target has it.
+    """
     from tvm import get_global_func
     from tvm.target import Target
 
     mcpu = config.get("mcpu")
-    known = get_global_func("target.llvm_get_cpu_archlist")(Target(config))
-    if mcpu and mcpu not in {str(name) for name in known}:
+    if not mcpu or config.get("kind") != "llvm":
+        return
+    family = Target({key: value for key, value in config.items() if key in ("kind", "mtriple")})
+    known = get_global_func("target.llvm_get_cpu_archlist")(family)
+    if mcpu not in {str(name) for name in known}:
         raise TargetError(f"unknown mcpu {mcpu!r} in the target; `llc -mcpu=help` lists the names")
 
 

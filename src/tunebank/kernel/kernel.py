@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from tvm import ir, tirx
+from tvm.ir import IRModule
 from tvm.s_tir.analysis import estimate_tir_flops
 
 from tunebank.kernel.blocks import BlockSite, anchor_position, block_sites
@@ -63,7 +64,7 @@ class Kernel:
         return str(ir.save_json(self.module))
 
     @cached_property
-    def module(self) -> ir.IRModule:
+    def module(self) -> IRModule:
         """The program as a module with the one function `main`."""
         return ir.IRModule({"main": self.func})
 
@@ -72,12 +73,12 @@ class Kernel:
         """The blocks in program order."""
         return block_sites(self.func)
 
-    @property
+    @cached_property
     def blocks(self) -> tuple[str, ...]:
         """Block names in program order; a position is a block's canonical name."""
         return tuple(site.name for site in self.sites)
 
-    @property
+    @cached_property
     def loop_extents(self) -> dict[int, tuple[int, ...]]:
         """By block position, extents of the loops around it, outermost first."""
         return {i: site.extents for i, site in enumerate(self.sites) if site.extents is not None}

@@ -1,0 +1,1 @@
+"""The experiments: networks to try, and what reuse is compared with."""

@@ -42,20 +42,12 @@ class WorkerProcess:
     def __init__(self, threads: int) -> None:
         self._threads = threads
         self._running: _Running | None = None
+        self._is_ready = False
         self._deadline = 0.0
         self.generation = 0
         """How often the process was started: programs built in an earlier one are gone."""
 
     def start(self) -> None:
-        """Starts the process and waits until it is ready.
-
-        Raises:
-            MeasurementError: it does not start.
-        """
-        self.begin_start()
-        self.finish_start()
-
-    def begin_start(self) -> None:
         """Starts the process without waiting, so that several can start side by side."""
         if self._running is not None:
             return
@@ -72,25 +64,28 @@ class WorkerProcess:
         assert process.stdout is not None
         self._running = _Running(process, process.stdin, process.stdout, log)
         self.generation += 1
+        self._is_ready = False
         self._deadline = time.monotonic() + START_TIMEOUT_SECONDS
 
-    def finish_start(self) -> None:
-        """Waits until the process is ready.
-
-        Raises:
-            MeasurementError: it does not start.
-        """
+    def _finish_start(self) -> None:
+        """Waits until the process is ready."""
         try:
             self.receive()
+            self._is_ready = True
         except (WorkerCrashError, WorkerTimeoutError) as error:
             raise MeasurementError(
                 f"a measuring process does not start: {error}; see `tunebank doctor`"
             ) from error
 
     def send(self, request: Message, *, timeout_seconds: float) -> None:
-        """Sends a request; the answer must come within the timeout."""
-        if self._running is None:
-            self.start()
+        """Sends a request; the answer must come within the timeout.
+
+        Raises:
+            MeasurementError: the process does not start.
+        """
+        self.start()
+        if not self._is_ready:
+            self._finish_start()
         assert self._running is not None
         self._deadline = time.monotonic() + timeout_seconds
         with contextlib.suppress(BrokenPipeError):  # `receive` says how it died
@@ -153,15 +148,9 @@ class WorkerPool:
         self.workers = [WorkerProcess(threads) for _ in range(workers)]
 
     def start(self) -> None:
-        """Starts all workers side by side.
-
-        Raises:
-            MeasurementError: one does not start.
-        """
+        """Starts all workers without waiting for them."""
         for worker in self.workers:
-            worker.begin_start()
-        for worker in self.workers:
-            worker.finish_start()
+            worker.start()
 
     def close(self) -> None:
         """Ends all workers."""

@@ -3,10 +3,11 @@
 Started as `python -m tunebank.measure.worker THREADS`. It answers requests on standard input
 one at a time and ends when its parent does. Programs come as TVM's JSON: nothing is unpickled.
 
-    build  {ticket, module, target}          → {lower_seconds, codegen_seconds}
-    run    {ticket, runs}                    → {samples_us}
-    check  {kernel, reference, module, ...}  → {max_abs_error, scale}
-    drop   {tickets}                         → {}
+    build      {ticket, module, target}          → {build_seconds, ...}
+    run        {ticket, runs}                    → {samples_us, run_seconds}
+    reference  {file, module, outputs, target}   → {}
+    check      {file, ticket, outputs}           → {max_abs_error, scale, finite}
+    drop       {tickets}                         → {}
 """
 
 from __future__ import annotations
@@ -17,30 +18,47 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from tunebank import _tvm
+from tunebank.measure.packing import Packing, packings
 from tunebank.measure.protocol import Message, read_message, write_message
+
+Array = np.ndarray[Any, Any]
+_Parameter = tuple[str, tuple[int, ...]]
 
 _PR_SET_PDEATHSIG = 1
 _WARM_UP_RUNS = 1
 
 
+@dataclass(frozen=True)
+class _Program:
+    """A built program, its parameters' data types and shapes, and how weights are packed."""
+
+    run: Any
+    parameters: list[_Parameter]
+    plain_parameters: list[_Parameter]
+    packings: list[Packing]
+
+
 class Worker:
     """State of one worker process: programs by ticket, and argument arrays by shape."""
 
-    def __init__(self) -> None:
-        self._programs: dict[str, tuple[Any, list[Any]]] = {}
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._programs: dict[str, _Program] = {}
         self._arrays: dict[tuple[str, tuple[int, ...], int], Any] = {}
-        self._references: dict[str, list[np.ndarray[Any, Any]]] = {}
 
     def handle(self, request: Message) -> Message:
         """Answers one request."""
         operations: dict[str, Callable[[Message], Message]] = {
             "build": self.build,
             "run": self.run,
+            "reference": self.reference,
             "check": self.check,
             "drop": self.drop,
         }
@@ -54,12 +72,13 @@ class Worker:
         start = time.perf_counter()
         module = ir.load_json(request["module"])
         # The parameter takes the packed weight's shape: packing is not part of a run.
-        module = RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(module)
-        program, lower_seconds, codegen_seconds = _build(module, request["target"])
-        self._programs[request["ticket"]] = (program, _parameters(module))
-        total = time.perf_counter() - start
+        stripped = RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(module)
+        run, lower_seconds, codegen_seconds = _build(stripped, request["target"])
+        self._programs[request["ticket"]] = _Program(
+            run, _parameters(stripped), _parameters(module), packings(module)
+        )
         return {
-            "build_seconds": total,
+            "build_seconds": time.perf_counter() - start,
             "lower_seconds": lower_seconds,
             "codegen_seconds": codegen_seconds,
         }
@@ -68,59 +87,61 @@ class Worker:
         """Times a built program; weights are flushed from the caches before each run."""
         import tvm
 
-        program, parameters = self._programs[request["ticket"]]
-        arrays = [self._array(*parameter, index) for index, parameter in enumerate(parameters)]
-        device = tvm.cpu()
+        program = self._programs[request["ticket"]]
+        arrays = [self._array(*spec, index) for index, spec in enumerate(program.parameters)]
         start = time.perf_counter()
-        timer = program.time_evaluator(
+        timer = program.run.time_evaluator(
             "main",
-            device,
+            tvm.cpu(),
             number=1,
             repeat=int(request["runs"]) + _WARM_UP_RUNS,
             # In a model the weights of a kernel come from memory, its input from the cache.
             f_preproc="cache_flush_cpu_non_first_arg",
         )
-        seconds = list(timer(*arrays).results)[_WARM_UP_RUNS:]
+        with _tvm.running_on(self._threads):
+            seconds = list(timer(*arrays).results)[_WARM_UP_RUNS:]
         return {
             "samples_us": [1e6 * value for value in seconds],
             "run_seconds": time.perf_counter() - start,
         }
 
-    def check(self, request: Message) -> Message:
-        """Compares a program's results with those of the kernel's reference schedule."""
+    def reference(self, request: Message) -> Message:
+        """Runs a kernel's reference schedule and keeps its results in a file."""
         from tvm import ir
 
-        key = request["kernel"]
-        if key not in self._references:
-            self._references = {key: self._outputs(ir.load_json(request["reference"]), request)}
-        expected = self._references[key]
-        actual = self._outputs(ir.load_json(request["module"]), request)
-        finite = all(bool(np.isfinite(array).all()) for array in actual if array.dtype.kind == "f")
+        module = ir.load_json(request["module"])
+        run, _, _ = _build(module, request["target"])
+        results = _results(run, _inputs(_parameters(module)), request["outputs"])
+        with Path(request["file"]).open("wb") as file:
+            np.savez(file, *results)
+        return {}
+
+    def check(self, request: Message) -> Message:
+        """Compares a program's results with those of the kernel's reference schedule."""
+        start = time.perf_counter()
+        program = self._programs[request["ticket"]]
+        inputs = _inputs(program.plain_parameters)
+        for packing in program.packings:
+            inputs[packing.position] = packing.apply(inputs[packing.position])
+        actual = _results(program.run, inputs, request["outputs"])
+        with np.load(request["file"], allow_pickle=False) as reference:
+            expected = [reference[name] for name in reference.files]
         errors = [
             float(np.abs(a.astype(np.float64) - e.astype(np.float64)).max(initial=0.0))
             for a, e in zip(actual, expected, strict=True)
         ]
-        scale = max(float(np.abs(e.astype(np.float64)).max(initial=0.0)) for e in expected)
-        return {"max_abs_error": max(errors), "scale": scale, "finite": finite}
+        return {
+            "max_abs_error": max(errors),
+            "scale": max(float(np.abs(e.astype(np.float64)).max(initial=0.0)) for e in expected),
+            "finite": all(bool(np.isfinite(a).all()) for a in actual if a.dtype.kind == "f"),
+            "check_seconds": time.perf_counter() - start,
+        }
 
     def drop(self, request: Message) -> Message:
         """Forgets programs."""
         for ticket in request["tickets"]:
             self._programs.pop(ticket, None)
         return {}
-
-    def _outputs(self, module: Any, request: Message) -> list[np.ndarray[Any, Any]]:
-        import tvm
-
-        program, _, _ = _build(module, request["target"])
-        parameters = _parameters(module)
-        written = set(request["outputs"])
-        arrays = [
-            tvm.runtime.tensor(_random(dtype, shape, index))
-            for index, (dtype, shape) in enumerate(parameters)
-        ]
-        program["main"](*arrays)
-        return [array.numpy() for index, array in enumerate(arrays) if index in written]
 
     def _array(self, dtype: str, shape: tuple[int, ...], index: int) -> Any:
         """A random argument; kept, since drawing it takes longer than a run."""
@@ -148,7 +169,21 @@ def _build(module: Any, target: str) -> tuple[Any, float, float]:
     return program, lowered - start, time.perf_counter() - lowered
 
 
-def _parameters(module: Any) -> list[tuple[str, tuple[int, ...]]]:
+def _inputs(parameters: list[_Parameter]) -> list[Array]:
+    """Random arguments; the same in every process."""
+    return [_random(*spec, index) for index, spec in enumerate(parameters)]
+
+
+def _results(run: Any, inputs: list[Array], outputs: list[int]) -> list[Array]:
+    """What a program writes into the parameters at these positions."""
+    import tvm
+
+    arrays = [tvm.runtime.tensor(array) for array in inputs]
+    run["main"](*arrays)
+    return [arrays[position].numpy() for position in outputs]
+
+
+def _parameters(module: Any) -> list[_Parameter]:
     """Data type and shape of each parameter of the module that was built."""
     (func,) = (func for _, func in module.functions_items())
     return [
@@ -156,11 +191,11 @@ def _parameters(module: Any) -> list[tuple[str, tuple[int, ...]]]:
     ]
 
 
-def _random(dtype: str, shape: tuple[int, ...], seed: int) -> np.ndarray[Any, Any]:
-    """Random values near 1 for floats; 0 and 1 for integers, legal for most index inputs."""
+def _random(dtype: str, shape: tuple[int, ...], seed: int) -> Array:
+    """Floats from -1 to 1; integers 0 and 1, legal for most index inputs."""
     rng = np.random.default_rng(seed)
     if dtype.startswith(("float", "bfloat")):
-        return rng.uniform(-1.0, 1.0, shape).astype(np.float32).astype(dtype)
+        return (2.0 * rng.random(shape, np.float32) - 1.0).astype(dtype, copy=False)
     return rng.integers(0, 2, shape).astype(dtype)
 
 
@@ -182,7 +217,7 @@ def serve(threads: int) -> None:
     _follow_parent()
     requests, answers = _own_channel()
     _tvm.prepare(threads=threads)
-    worker = Worker()
+    worker = Worker(threads)
     write_message(answers, {"ready": True})
     while (request := read_message(requests)) is not None:
         try:

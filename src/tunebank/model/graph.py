@@ -78,7 +78,9 @@ def _in_nhwc(module: ir.IRModule, warnings: list[str]) -> ir.IRModule:
 
 @mutator
 class _TransposeSinker(PyExprMutator):  # type: ignore[misc]
-    """permute_dims(clip(permute_dims(x, p)), q)   →   clip(x)     where q undoes p
+    """Takes the transposes around a clip away.
+
+        permute_dims(clip(permute_dims(x, p)), q)   →   clip(x)     where q undoes p
 
     `ConvertLayout` does not pass through a clip, so that each ReLU6 would stand between two
     transposes: a third of MobileNetV2's time.

@@ -19,8 +19,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
-from tunebank.schedule.trace import Instruction, Trace
+from tunebank.schedule.trace import Instruction, Steps, Trace
 
 LoopExtents = Mapping[int, Sequence[int]]
 
@@ -58,10 +59,18 @@ def tile_roles(trace: Trace, extents: LoopExtents) -> dict[int, TileRole]:
         trace: a canonical trace.
         extents: by block position, extents of the loops around the block, outermost first.
     """
+    return _roles(trace.instructions, tuple((i, tuple(e)) for i, e in extents.items()))
+
+
+@lru_cache(maxsize=4096)
+def _roles(
+    steps: Steps, extents_items: tuple[tuple[int, tuple[int, ...]], ...]
+) -> dict[int, TileRole]:
+    extents = dict(extents_items)
     blocks: dict[str, int] = {}
     loops: dict[str, _Loop] = {}
     roles: dict[int, TileRole] = {}
-    for index, step in enumerate(trace.instructions):
+    for index, step in enumerate(steps):
         if step.kind == "GetSBlock":
             _note_block(step, blocks)
         elif step.kind == "GetLoops":

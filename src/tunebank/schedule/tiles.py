@@ -25,6 +25,7 @@ def divisors(number: int) -> tuple[int, ...]:
     return tuple(small + [number // d for d in reversed(small) if d * d != number])
 
 
+@lru_cache(maxsize=65536)
 def nearest_divisor(number: int, wanted: float, *, limit: int | None = None) -> int:
     """The divisor of `number` nearest to `wanted` by ratio; of two equally near the larger.
 

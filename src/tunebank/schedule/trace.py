@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 _PREFIX = "#"
@@ -32,6 +32,17 @@ class Instruction:
     outputs: tuple[str, ...]
 
 
+class Steps(tuple[Instruction, ...]):
+    """The instructions of a trace; hashed once, so that it can key what is derived from them."""
+
+    @cached_property
+    def _hash(self) -> int:
+        return super().__hash__()
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
 @dataclass(frozen=True)
 class Trace:
     """A canonical trace.
@@ -42,7 +53,7 @@ class Trace:
             index of a category, or the index of a loop.
     """
 
-    instructions: tuple[Instruction, ...]
+    instructions: Steps
     decisions: dict[int, Any]
 
     @classmethod
@@ -79,6 +90,11 @@ class Trace:
         return Trace(self.instructions, {**self.decisions, **changed})
 
     @property
+    def identity(self) -> tuple[Steps, str]:
+        """Equal for equal traces, and hashable."""
+        return self.instructions, json.dumps(sorted(self.decisions.items()))
+
+    @property
     def structure(self) -> tuple[str, ...]:
         """Kinds of the instructions: traces of one sketch have one structure."""
         return tuple(instruction.kind for instruction in self.instructions)
@@ -99,7 +115,7 @@ def canonical_trace(trace_json: Sequence[Any], blocks: Sequence[str]) -> str:
 def _read(trace_json: Sequence[Any], names: dict[str, str]) -> Trace:
     try:
         steps, decisions = trace_json
-        instructions = tuple(_instructions(steps, names))
+        instructions = Steps(_instructions(steps, names))
         kept = {int(i): _plain(value) for i, value in decisions if int(i) < len(instructions)}
     except (TypeError, ValueError, IndexError, KeyError) as error:
         raise ValueError("not a MetaSchedule trace") from error
@@ -110,7 +126,7 @@ def _instructions(steps: Iterable[Any], names: dict[str, str]) -> Iterable[Instr
     for kind, inputs, attributes, outputs in steps:
         if kind == "EnterPostproc":
             return
-        parts = (tuple(_plain(list(part))) for part in (inputs, attributes, outputs))
+        parts = (_frozen(_plain(list(part))) for part in (inputs, attributes, outputs))
         step = Instruction(str(kind), *parts)
         yield Instruction(step.kind, step.inputs, tuple(_renamed(step, names)), step.outputs)
 
@@ -122,6 +138,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Iterable):
         return [_plain(part) for part in value]
     return value.value
+
+
+def _frozen(value: Any) -> Any:
+    """The value with tuples for lists, so that it can be hashed."""
+    return tuple(_frozen(part) for part in value) if isinstance(value, list) else value
 
 
 def _renamed(step: Instruction, names: dict[str, str]) -> list[Any]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from tvm.s_tir.meta_schedule import TuneContext
 from tvm.s_tir.meta_schedule.arg_info import ArgInfo
-from tvm.s_tir.meta_schedule.cost_model import XGBModel
+from tvm.s_tir.meta_schedule.cost_model.xgb_model import XGBConfig, XGBModel
 from tvm.s_tir.meta_schedule.database import MemoryDatabase, TuningRecord
 from tvm.s_tir.meta_schedule.feature_extractor import PerStoreFeature
 from tvm.s_tir.meta_schedule.runner import RunnerResult
@@ -26,6 +26,9 @@ from tunebank.schedule import Scheduled, Space
 
 FAILED_SECONDS = 1e10  # MetaSchedule's mark of a failure
 _MAX_TRIALS = 1_000_000
+_NEVER = 10**12
+
+_Sample = tuple[Scheduled, Measurement]
 
 
 @dataclass(frozen=True)
@@ -53,32 +56,50 @@ class CostModel:
     """Predicts how schedules compare within their kernel; learns from each measurement.
 
     XGBoost on TVM's per-store features (Ansor, arXiv 2006.06762, section 5.2), one model for
-    all kernels, normalised per kernel.
+    all kernels, normalised per kernel. What it is given is learnt when it is next asked: features
+    and training cost about as much as building a few candidates.
     """
 
-    def __init__(self, device: Device, *, warm_up: int = 32) -> None:
-        self.model = XGBModel(
+    def __init__(self, device: Device, *, warm_up: int = 24) -> None:
+        self._model = XGBModel(
+            config=XGBConfig(max_depth=6, eta=0.3, nthread=device.threads),
             extractor=PerStoreFeature(),
             num_warmup_samples=warm_up,
             num_tuning_cores=device.threads,
+            early_stopping_rounds=8,
             average_peak_n=32,
         )
+        self._waiting: dict[str, tuple[TuneContext, list[_Sample]]] = {}
 
-    def learn(
-        self, context: TuneContext, measured: Sequence[tuple[Scheduled, Measurement]]
-    ) -> None:
-        """Learns from a batch of one kernel."""
+    def learn(self, context: TuneContext, measured: Sequence[_Sample], *, kernel_key: str) -> None:
+        """Takes in measurements of one kernel."""
         if measured:
-            candidates = [_tvm_candidate(scheduled) for scheduled, _ in measured]
-            results = [_tvm_result(result) for _, result in measured]
-            self.model.update(context, candidates, results)
+            self._waiting.setdefault(kernel_key, (context, []))[1].extend(measured)
+
+    @property
+    def trained(self) -> XGBModel:
+        """TVM's model, after what was taken in has been learnt."""
+        *others, last = self._waiting.values() or [None]
+        if last is not None:
+            self._waiting = {}
+            trained_at, self._model.last_train_size = self._model.last_train_size, _NEVER
+            for context, samples in others:
+                self._update(context, samples)
+            # TVM trains at an update if the data has grown by a fifth since; let it, once.
+            self._model.last_train_size = trained_at
+            self._update(*last)
+        return self._model
 
     def predict(self, context: TuneContext, scheduled: Sequence[Scheduled]) -> list[float]:
         """Scores of schedules of one kernel; more is faster."""
         if not scheduled:
             return []
         candidates = [_tvm_candidate(one) for one in scheduled]
-        return [float(score) for score in self.model.predict(context, candidates)]
+        return [float(score) for score in self.trained.predict(context, candidates)]
+
+    def _update(self, context: TuneContext, samples: Sequence[_Sample]) -> None:
+        candidates = [_tvm_candidate(scheduled) for scheduled, _ in samples]
+        self._model.update(context, candidates, [_tvm_result(result) for _, result in samples])
 
 
 class Evolution:
@@ -126,9 +147,10 @@ class Evolution:
                 num_trials_per_iter=self._settings.batch,
                 design_spaces=context.generate_design_space(),
                 database=self._database,
-                cost_model=self._cost_model.model,
+                cost_model=self._cost_model.trained,
             )
             self._started = True
+        _ = self._cost_model.trained
         candidates = context.generate_measure_candidates() or []
         # The measurements come back through `observe`; the strategy counts trials alone here.
         context.notify_runner_results(candidates, [RunnerResult([1.0], None) for _ in candidates])

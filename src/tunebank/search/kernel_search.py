@@ -10,9 +10,12 @@ from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.measure import Measurement
 from tunebank.schedule import IllegalScheduleError, Scheduled, Space, default_traces
+from tunebank.schedule.registers import expected_octaves
 from tunebank.search.evolution import REFINE, CostModel, Evolution
 from tunebank.search.plan import Choice, MatchLevel, Origin
 from tunebank.transfer import Candidate, Donor, rank
+
+_WORSE_TILE_OCTAVES = 0.5
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class KernelSearch:
         self._donors = list(donors)
         self._candidates = rank(kernel, donors, self._space.sketches, device)
         self._queue: deque[Candidate] = deque(self._candidates)
-        self._seen: set[str] = set()
+        self._seen: set[object] = set()
         self._evolution: Evolution | None = None
         self._measured: list[tuple[Scheduled, Measurement]] = []
         self._best: tuple[Proposal, float] | None = None
@@ -99,9 +102,8 @@ class KernelSearch:
 
     def learn(self, measured: Sequence[tuple[Proposal, Measurement]]) -> None:
         """Lets the cost model learn from measurements of this kernel."""
-        self._cost_model.learn(
-            self._space.context, [(proposal.scheduled, result) for proposal, result in measured]
-        )
+        pairs = [(proposal.scheduled, result) for proposal, result in measured]
+        self._cost_model.learn(self._space.context, pairs, kernel_key=self.kernel.key)
 
     def choice(self) -> Choice:
         """The choice as it stands: the best measured, else the best-ranked, else the default."""
@@ -147,8 +149,8 @@ class KernelSearch:
             except IllegalScheduleError:
                 self._invalid += 1
                 continue
-            if scheduled.trace.text not in self._seen:
-                self._seen.add(scheduled.trace.text)
+            if scheduled.trace.identity not in self._seen:
+                self._seen.add(scheduled.trace.identity)
                 proposals.append(Proposal(scheduled, "transfer", candidate.donor))
         return proposals
 
@@ -159,8 +161,16 @@ class KernelSearch:
         fresh = [
             scheduled
             for scheduled in self._evolution.propose()
-            if scheduled.trace.text not in self._seen
+            if scheduled.trace.identity not in self._seen and self._is_worth_a_build(scheduled)
         ][:count]
-        self._seen.update(scheduled.trace.text for scheduled in fresh)
+        self._seen.update(scheduled.trace.identity for scheduled in fresh)
         donor = self._best[0].donor if self._best else None
         return [Proposal(scheduled, "refine", donor) for scheduled in fresh]
+
+    def _is_worth_a_build(self, scheduled: Scheduled) -> bool:
+        """Whether the innermost tile is not much worse than that of the best."""
+        if self._best is None:
+            return True
+        best = expected_octaves(self._best[0].scheduled.trace, self.kernel, self._device)
+        own = expected_octaves(scheduled.trace, self.kernel, self._device)
+        return own <= best + _WORSE_TILE_OCTAVES

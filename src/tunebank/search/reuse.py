@@ -26,7 +26,7 @@ from tunebank.search.plan import Plan
 from tunebank.transfer import match
 
 FIRST_DONORS = 2
-BATCH = 8
+BATCH = 12
 _NEGLIGIBLE_SHARE = 0.002
 """Search stops when no kernel promises this share of the model's time."""
 

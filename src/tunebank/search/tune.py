@@ -148,7 +148,7 @@ class _Task:
             if result.latency_us is not None:
                 self.best_us = min(self.best_us or result.latency_us, result.latency_us)
         self._evolution.observe(pairs)
-        self._cost_model.learn(self._evolution.space.context, pairs)
+        self._cost_model.learn(self._evolution.space.context, pairs, kernel_key=self.kernel.key)
 
 
 def _replayed(record: Record, evolution: Evolution) -> tuple[Scheduled, Measurement] | None:

@@ -7,7 +7,8 @@
              replayed, since they name blocks that the target may lack
 
 Each donor gives several variants: factors by the nearest divisor, factors rescaled, and the
-nearest ones around each of the best register tiles of the target's own device,
+nearest ones around each of the best register tiles of the target's own device, which is then
+unrolled and nothing more,
 
     (7, 1, 4, 2 | 32 wide)   →   (7, 1, 2, 4 | 16 wide)      AVX-512's tile → one for AVX2
 
@@ -17,6 +18,7 @@ decides whether it is legal.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
@@ -25,12 +27,13 @@ from tunebank.bank import Record
 from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.schedule import Trace, tile_roles
-from tunebank.schedule.registers import register_tiles
+from tunebank.schedule.registers import register_tiles, unroll_limit
 from tunebank.schedule.tiles import fit_nearest, fit_rescaled
 from tunebank.transfer.match import Donor
 
 _FITS = (fit_nearest, fit_rescaled)
 _REGISTER_TILES = 3
+_SKETCHES = 2
 _ANCHOR = -1
 """Stands for the position of the anchor block, which differs between two kernels."""
 
@@ -55,16 +58,15 @@ def adapt(
         given, bases = _own_factors(trace, kernel), [trace]
     else:
         given = _donor_factors(trace, donor.record)
-        bases = _matching_sketches(trace, given, kernel, sketches)
+        bases = _matching_sketches(trace, given, kernel, sketches)[:_SKETCHES]
     variants = [trace] if donor.level == "exact" else []
     for base in bases:
-        base = _with_unrolling(base, trace)
+        base = _unrolled(base, unroll_limit(trace))
         variants.extend(_fitted(base, given, kernel, fit, {}) for fit in _FITS)
-        variants.extend(
-            _fitted(base, given, kernel, fit_nearest, tile)
-            for tile in _register_tiles(kernel, device)
-        )
-    return list({variant.text: variant for variant in variants}.values())
+        for tile in _register_tiles(kernel, device):
+            rows = math.prod(list(tile.values())[:-1])
+            variants.append(_unrolled(_fitted(base, given, kernel, fit_nearest, tile), rows))
+    return list({variant.identity: variant for variant in variants}.values())
 
 
 def _own_factors(trace: Trace, kernel: Kernel) -> _Factors:
@@ -135,21 +137,19 @@ def _register_tiles(kernel: Kernel, device: Device) -> list[dict[int, int]]:
     return [dict(zip(spatial, tile, strict=True)) for tile in tiles]
 
 
-def _with_unrolling(base: Trace, donor: Trace) -> Trace:
-    """The base with the donor's unrolling, which its last categorical step decides."""
-    own, given = _categories(base), _categories(donor)
-    if not own or not given:
+def _unrolled(base: Trace, limit: int | None) -> Trace:
+    """The base with its unrolling limit set to the smallest choice that is not below.
+
+    Args:
+        base: the trace to change; its last categorical step decides the unrolling.
+        limit: the limit wanted; None leaves it as it is.
+    """
+    steps = [i for i, step in enumerate(base.instructions) if step.kind == "SampleCategorical"]
+    if limit is None or not steps:
         return base
-    return base.with_decisions({max(own): given[max(given)]})
-
-
-def _categories(trace: Trace) -> dict[int, Any]:
-    """Decisions of the categorical steps; the last one is the unrolling of the whole kernel."""
-    return {
-        index: trace.decisions[index]
-        for index, step in enumerate(trace.instructions)
-        if step.kind == "SampleCategorical" and index in trace.decisions
-    }
+    choices = base.instructions[steps[-1]].attributes[0]
+    enough = [place for place, choice in enumerate(choices) if choice >= limit]
+    return base.with_decisions({steps[-1]: enough[0] if enough else len(choices) - 1})
 
 
 @lru_cache(maxsize=512)

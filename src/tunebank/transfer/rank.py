@@ -3,8 +3,8 @@
 Without a measurement the order follows five observations, each a term of a cost in octaves of
 expected slow-down: a nearer match level adapts better, a donor that is slow on its own kernel
 is slow here, a donor tuned for another CPU fits this one's caches worse, the further the
-extents are from the donor's the less its tiles mean, and a register tile that spills or is too
-small to hide the latency of a multiply-add can't be fast.
+extents are from the donor's the less its tiles mean, and a register tile that spills, or is too
+small to hide the latency of a multiply-add, or is unrolled too far, can't be fast.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.schedule import Trace, tile_roles
-from tunebank.schedule.registers import register_efficiency
+from tunebank.schedule.registers import expected_octaves
 from tunebank.transfer.adapt import adapt
 from tunebank.transfer.match import LEVELS, Donor
 
-MAX_DONORS = 20
+MAX_DONORS = 12
 _LEVEL_COST = {"exact": 0.0, "class": 0.3, "anchor": 0.5}
 _STANDING_WEIGHT = 0.7
 _DISTANCE_WEIGHT = 0.1
@@ -55,7 +55,7 @@ def rank(
     for donor in nearest[:MAX_DONORS]:
         for variant, trace in enumerate(adapt(donor, kernel, own, device)):
             cost = costs[donor.record.id] + _VARIANT_COST * variant
-            cost -= math.log2(register_efficiency(trace, kernel, device))
+            cost += expected_octaves(trace, kernel, device)
             candidates.append(Candidate(trace, donor, cost))
     return sorted(candidates, key=lambda candidate: candidate.cost)
 

@@ -1,0 +1,5 @@
+"""`python -m tunebank` is `tunebank`."""
+
+from tunebank.cli import main
+
+main()

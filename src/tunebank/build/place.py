@@ -1,0 +1,122 @@
+"""A plan put into the model's graph: kernels scheduled, weights packed ahead.
+
+    call_tir(kernel, x, w)   →   call_tir(scheduled kernel, x, packed w)     packed w: a constant
+
+A schedule may want a weight in another layout. The kernel then takes the packed weight, which is
+computed here: nothing is packed when the model runs. Calls of one kernel share one program.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import tvm
+from tvm import ir, relax, tirx
+from tvm.relax.expr_functor import PyExprMutator, mutator
+from tvm.s_tir.transform import RemoveWeightLayoutRewriteBlock
+
+from tunebank import _tvm
+from tunebank.measure.packing import Packing, packings
+from tunebank.model import Model
+from tunebank.search import Plan
+
+_CALL_TIR = "relax.call_tir"
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A kernel's scheduled program, how its weights are packed, and those packed so far."""
+
+    func: tirx.PrimFunc
+    packings: tuple[Packing, ...] = ()
+    packed: dict[tuple[Any, int], Any] = field(default_factory=dict)
+
+
+def placed_module(model: Model, plan: Plan) -> ir.IRModule:
+    """The model's graph with every kernel under the plan's schedule."""
+    calls = _calls_by_kernel(model)
+    placed = {
+        key: _place(choice.scheduled.module, calls[key])
+        for key, choice in plan.choices.items()
+        if choice.scheduled is not None and key in calls
+    }
+    rewriter = _Rewriter(model, placed)
+    main = model.module.get_global_var("main")
+    rewriter.builder_.update_func(main, rewriter.visit_expr(model.module["main"]))
+    return relax.transform.DeadCodeElimination(["main"])(rewriter.builder_.get())
+
+
+def _place(scheduled: ir.IRModule, calls: list[ir.Call]) -> _Placed:
+    """The program to put in a kernel's place, without the packing where that can be done."""
+    # A private function of a module has no symbol of its own.
+    func = scheduled["main"].without_attr("global_symbol")
+    try:
+        placed = _Placed(func, tuple(packings(scheduled)))
+        for call in calls:
+            for packing in placed.packings:
+                _packed(call.args[1].fields[packing.position], packing, placed)
+    except (AttributeError, KeyError, IndexError, ValueError):
+        # A weight that the model computes, or a packing that is no copy: the kernel itself
+        # packs at each call, as its schedule says.
+        return _Placed(func)
+    if not placed.packings:
+        return placed
+    stripped = RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(scheduled)["main"]
+    return replace(placed, func=_tvm.with_own_type(stripped.without_attr("global_symbol")))
+
+
+def _calls_by_kernel(model: Model) -> dict[str, list[ir.Call]]:
+    calls: dict[str, list[ir.Call]] = {}
+
+    def visit(expr: Any) -> None:
+        if isinstance(expr, ir.Call) and getattr(expr.op, "name", "") == _CALL_TIR:
+            key = model.kernel_of.get(str(expr.args[0].name_hint))
+            if key is not None:
+                calls.setdefault(key, []).append(expr)
+
+    relax.analysis.post_order_visit(model.module["main"], visit)
+    return calls
+
+
+@mutator
+class _Rewriter(PyExprMutator):  # type: ignore[misc]
+    """Sends calls to the placed programs, with packed weights."""
+
+    def __init__(self, model: Model, placed: dict[str, _Placed]) -> None:
+        super().__init__(model.module)
+        self._kernel_of = model.kernel_of
+        self._placed = placed
+        self._vars: dict[str, ir.GlobalVar] = {}
+
+    def visit_call_(self, call: ir.Call) -> Any:
+        call = self.visit_expr_post_order(call)
+        if getattr(call.op, "name", "") != _CALL_TIR:
+            return call
+        name = str(call.args[0].name_hint)
+        key = self._kernel_of.get(name, "")
+        target = self._placed.get(key)
+        if target is None:
+            return call
+        if key not in self._vars:
+            # A variable of its own: packed weights change the function's type.
+            self._vars[key] = self.builder_.add_func(target.func, name)
+        arguments = list(call.args[1].fields)
+        for packing in target.packings:
+            arguments[packing.position] = _packed(arguments[packing.position], packing, target)
+        operands = [self._vars[key], relax.Tuple(arguments), *call.args[2:]]
+        return ir.Call(call.op, operands, call.attrs, call.ty_args, call.span)
+
+
+def _packed(weight: Any, packing: Packing, target: _Placed) -> Any:
+    """The packed constant; a weight that several calls share is packed once.
+
+    Raises:
+        AttributeError: the weight is no constant.
+        ValueError: the packing is no copy.
+    """
+    key = (weight, packing.position)
+    if key not in target.packed:
+        array = packing.apply(weight.value.numpy())
+        target.packed[key] = relax.const(tvm.runtime.tensor(array))
+    return target.packed[key]

@@ -1,0 +1,78 @@
+"""`tunebank compile`: a model file to an artifact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tunebank.cli import options
+from tunebank.cli.output import json_option, note, print_json
+
+
+@click.command("compile")
+@options.model_argument
+@click.option(
+    "-o", "--output", "out", type=click.Path(path_type=Path), required=True, help="Artifact folder."
+)
+@options.banks_option
+@options.device_options
+@click.option(
+    "--time-budget",
+    type=options.Duration(),
+    metavar="DURATION",
+    default="60s",
+    show_default=True,
+    help="Search time, such as 60s, 2m or 1h; 0 measures nothing.",
+)
+@options.input_shape_option
+@options.exclude_source_option
+@click.option("--no-verify", is_flag=True, help="Don't compare the numbers with ONNX Runtime's.")
+@json_option
+def compile_(
+    model: Path,
+    out: Path,
+    banks: tuple[str, ...],
+    target: str,
+    threads: int | None,
+    time_budget: float,
+    input_shapes: dict[str, tuple[int, ...]],
+    exclude_sources: tuple[str, ...],
+    no_verify: bool,
+    as_json: bool,
+) -> None:
+    """Compile MODEL, an ONNX file, with schedules reused from banks.
+
+    Interrupted during the search (Ctrl-C), it compiles with what it has found by then.
+
+    \b
+    Example:
+      tunebank compile model.onnx -o model.tuned --time-budget 60s
+    """
+    from tunebank import api
+    from tunebank.cli.progress import Progress
+
+    with Progress() as progress:
+        result = api.compile_model(
+            model,
+            out,
+            banks=banks,
+            target=target,
+            threads=threads,
+            time_budget_seconds=time_budget,
+            input_shapes=input_shapes or None,
+            exclude_sources=exclude_sources,
+            verify=not no_verify,
+            report=progress,
+        )
+    data = result.to_json()
+    if as_json:
+        print_json(data)
+        return
+    from tunebank.report import kernel_rows, print_kernels, summary_lines
+
+    print_kernels(kernel_rows(data["kernels"]))
+    click.echo()
+    for line in summary_lines(data):
+        click.echo(line)
+    note(f"{out} is ready: `tunebank run {out} --random`")

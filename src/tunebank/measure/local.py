@@ -1,0 +1,328 @@
+"""Measuring on this machine: built side by side, run alone, contenders run again and checked.
+
+A batch of candidates goes through four stages:
+
+    build   every worker builds its share; nothing is timed meanwhile
+    look    each program runs a few times, one at a time, nothing else on the machine
+    repeat  a program that may beat the best known latency of its kernel runs more often
+    check   the fastest contender of each kernel, if it still beats the best known latency, has
+            its results compared with those of the reference schedule; if they differ it is
+            `wrong`, and the next fastest is compared
+
+Only what was checked and agreed can be chosen.
+"""
+
+from __future__ import annotations
+
+import select
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from tvm import ir
+
+from tunebank.device import Device
+from tunebank.kernel import Kernel
+from tunebank.measure.measurement import Measurement, Status
+from tunebank.measure.pool import (
+    WorkerCrashError,
+    WorkerPool,
+    WorkerProcess,
+    WorkerTimeoutError,
+)
+from tunebank.measure.protocol import Message
+from tunebank.schedule import Scheduled
+from tunebank.schedule.reference import output_positions, reference_module
+
+LOOK_RUNS = 2
+REPEAT_RUNS = 8
+CONTENDER_RATIO = 1.12
+"""A program is a contender if its first look is at most this much slower than the best."""
+
+RELATIVE_TOLERANCE = {"float16": 2e-2, "bfloat16": 1e-1}
+DEFAULT_RELATIVE_TOLERANCE = 1e-4
+"""Largest error allowed against the reference schedule, relative to the largest output."""
+
+
+@dataclass(eq=False)
+class _Job:
+    """A candidate on its way through the stages."""
+
+    candidate: Scheduled
+    ticket: str
+    worker: WorkerProcess | None = None
+    generation: int = -1
+    result: Measurement | None = None
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        return self.candidate.kernel.key
+
+    @property
+    def latency_us(self) -> float:
+        latency = self.result.latency_us if self.result is not None else None
+        return float("inf") if latency is None else latency
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the worker that built it still lives."""
+        return self.worker is not None and self.worker.generation == self.generation
+
+    def fail(self, status: Status, error: str) -> None:
+        self.result = Measurement(status, error=error)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A request to a worker: to a certain one, or to whichever is idle."""
+
+    request: Callable[[], Message]
+    on_answer: Callable[[WorkerProcess, Message], None]
+    on_failure: Callable[[Status, str], None]
+    error_status: Status
+    timeout_seconds: float
+    worker: WorkerProcess | None = None
+
+
+class LocalMeasurer:
+    """Measures on this machine with warm worker processes.
+
+    Args:
+        device: what to build for and on how many threads to run.
+        workers: worker processes; None takes one per thread.
+        build_timeout_seconds: a candidate that takes longer to build is given up.
+        run_timeout_seconds: likewise for the runs of one stage.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        *,
+        workers: int | None = None,
+        build_timeout_seconds: float = 10.0,
+        run_timeout_seconds: float = 10.0,
+    ) -> None:
+        self._device = device
+        self._pool = WorkerPool(workers=workers or device.threads, threads=device.threads)
+        self._build_timeout = build_timeout_seconds
+        self._run_timeout = run_timeout_seconds
+        self._folder = tempfile.TemporaryDirectory(prefix="tunebank-")
+        self._references: set[str] = set()
+
+    def start(self) -> None:
+        """Starts the workers and returns at once; else they start with the first batch.
+
+        Call it from a thread that outlives the measurer: on Linux the workers end with it.
+        """
+        self._pool.start()
+
+    def close(self) -> None:
+        """Ends the workers."""
+        self._pool.close()
+        self._folder.cleanup()
+
+    def measure(
+        self, candidates: Sequence[Scheduled], *, best_us: dict[str, float]
+    ) -> list[Measurement]:
+        """See `Measurer.measure`."""
+        jobs = [_Job(candidate, uuid.uuid4().hex) for candidate in candidates]
+        best = dict(best_us)
+        # A worker that dies takes the programs it had built with it: those are built again.
+        while pending := [job for job in jobs if job.result is None]:
+            self._build_all(pending)
+            self._look_at_all([job for job in pending if job.result is None], best)
+        contenders = self._repeat(jobs, best)
+        self._check(contenders, dict(best_us))
+        self._drop(jobs)
+        return [replace(_result(job), stage_seconds=job.stage_seconds) for job in jobs]
+
+    # -- stages
+
+    def _build_all(self, jobs: Sequence[_Job]) -> None:
+        tasks = [self._build_task(job) for job in jobs]
+        kernels = {job.key: job.candidate.kernel for job in jobs}
+        missing = [kernel for key, kernel in kernels.items() if key not in self._references]
+        self._serve([*(self._reference_task(kernel) for kernel in missing), *tasks])
+
+    def _look_at_all(self, jobs: Sequence[_Job], best: dict[str, float]) -> None:
+        for job in jobs:
+            samples = self._run(job, LOOK_RUNS)
+            if samples is not None:
+                job.result = Measurement("ok", samples)
+                best[job.key] = min(best.get(job.key, float("inf")), min(samples))
+
+    def _repeat(self, jobs: Sequence[_Job], best: dict[str, float]) -> list[_Job]:
+        contenders = []
+        for job in jobs:
+            result = _result(job)
+            if result.status != "ok" or min(result.samples_us) > CONTENDER_RATIO * best[job.key]:
+                continue
+            samples = self._run(job, REPEAT_RUNS)
+            if samples is not None:
+                job.result = Measurement("ok", samples)
+                contenders.append(job)
+        return contenders
+
+    def _check(self, contenders: Sequence[_Job], checked_us: dict[str, float]) -> None:
+        """Compares the numbers of those that would be chosen, kernel by kernel."""
+        waiting = sorted(contenders, key=lambda job: job.latency_us)
+        while waiting:
+            first: dict[str, _Job] = {}
+            for job in waiting:
+                if job.is_loaded and job.latency_us < checked_us.get(job.key, float("inf")):
+                    first.setdefault(job.key, job)
+            self._serve([self._check_task(job) for job in first.values()])
+            for key, job in first.items():
+                if _result(job).checked:
+                    checked_us[key] = job.latency_us
+            done = set(first.values())
+            waiting = [job for job in waiting if first and job not in done]
+
+    def _run(self, job: _Job, runs: int) -> tuple[float, ...] | None:
+        """Latencies in microseconds; None if the job failed or must be built again."""
+        samples: tuple[float, ...] | None = None
+
+        def keep(_: WorkerProcess, answer: Message) -> None:
+            nonlocal samples
+            _note(job, answer)
+            samples = tuple(float(value) for value in answer["samples_us"])
+
+        if not job.is_loaded:
+            return None
+        request: Message = {"op": "run", "ticket": job.ticket, "runs": runs}
+        task = _Task(
+            lambda: request, keep, job.fail, "run_failed", self._run_timeout, worker=job.worker
+        )
+        self._serve([task])
+        return samples
+
+    def _drop(self, jobs: Sequence[_Job]) -> None:
+        for worker in self._pool.workers:
+            tickets = [job.ticket for job in jobs if job.worker is worker and job.is_loaded]
+            if tickets:
+                worker.send({"op": "drop", "tickets": tickets}, timeout_seconds=self._run_timeout)
+                _receive(worker)
+
+    # -- tasks
+
+    def _serve(self, tasks: Sequence[_Task]) -> None:
+        """Hands tasks to idle workers until all are answered."""
+        waiting = list(tasks)
+        busy: dict[WorkerProcess, _Task] = {}
+        while waiting or busy:
+            for worker in self._pool.workers:
+                if worker in busy:
+                    continue
+                task = next((t for t in waiting if t.worker in (None, worker)), None)
+                if task is not None:
+                    waiting.remove(task)
+                    worker.send(task.request(), timeout_seconds=task.timeout_seconds)
+                    busy[worker] = task
+            for worker in _answered(list(busy)):
+                task = busy.pop(worker)
+                answer = _receive(worker)
+                if isinstance(answer, tuple):
+                    task.on_failure(*answer)
+                elif "error" in answer:
+                    task.on_failure(task.error_status, str(answer["error"]))
+                else:
+                    task.on_answer(worker, answer)
+
+    def _build_task(self, job: _Job) -> _Task:
+        def request() -> Message:
+            return {
+                "op": "build",
+                "ticket": job.ticket,
+                "module": str(ir.save_json(job.candidate.module)),
+                "target": self._device.target,
+            }
+
+        def keep(worker: WorkerProcess, answer: Message) -> None:
+            job.worker, job.generation = worker, worker.generation
+            _note(job, answer)
+
+        return _Task(request, keep, job.fail, "build_failed", self._build_timeout)
+
+    def _reference_task(self, kernel: Kernel) -> _Task:
+        """Makes the numbers to compare with; without them nothing of the kernel is checked."""
+
+        def request() -> Message:
+            return {
+                "op": "reference",
+                "file": self._reference_file(kernel),
+                "module": str(ir.save_json(reference_module(kernel))),
+                "outputs": output_positions(kernel),
+                "target": self._device.target,
+            }
+
+        def keep(_: WorkerProcess, __: Message) -> None:
+            self._references.add(kernel.key)
+
+        def ignore(_: Status, __: str) -> None:
+            """Tried again with the next batch."""
+
+        return _Task(request, keep, ignore, "build_failed", 2 * self._build_timeout)
+
+    def _check_task(self, job: _Job) -> _Task:
+        kernel = job.candidate.kernel
+
+        def request() -> Message:
+            return {
+                "op": "check",
+                "ticket": job.ticket,
+                "file": self._reference_file(kernel),
+                "outputs": output_positions(kernel),
+            }
+
+        def judge(_: WorkerProcess, answer: Message) -> None:
+            _note(job, answer)
+            dtype = str(kernel.func.params[-1].dtype)
+            tolerance = RELATIVE_TOLERANCE.get(dtype, DEFAULT_RELATIVE_TOLERANCE)
+            error, scale = float(answer["max_abs_error"]), float(answer["scale"])
+            if answer["finite"] and error <= tolerance * max(scale, 1e-30):
+                job.result = replace(_result(job), checked=True)
+            else:
+                job.fail("wrong", f"differs from the reference by {error:.3g} at {scale:.3g}")
+
+        def fail(status: Status, error: str) -> None:
+            if kernel.key in self._references:
+                job.fail(status, error)  # else it can't be told, and the job stays unchecked
+
+        return _Task(
+            request, judge, fail, "run_failed", self._run_timeout, worker=job.worker
+        )
+
+    def _reference_file(self, kernel: Kernel) -> str:
+        return f"{self._folder.name}/{kernel.key}.npz"
+
+
+def _receive(worker: WorkerProcess) -> Message | tuple[Status, str]:
+    """The answer; or how the worker was lost."""
+    try:
+        return worker.receive()
+    except WorkerTimeoutError as error:
+        return "timeout", str(error)
+    except WorkerCrashError as error:
+        return "crashed", str(error)
+
+
+def _note(job: _Job, answer: Message) -> None:
+    for name, value in answer.items():
+        if name.endswith("_seconds"):
+            stage = name.removesuffix("_seconds")
+            job.stage_seconds[stage] = job.stage_seconds.get(stage, 0.0) + float(value)
+
+
+def _result(job: _Job) -> Measurement:
+    assert job.result is not None
+    return job.result
+
+
+def _answered(workers: list[WorkerProcess]) -> list[WorkerProcess]:
+    """The workers that have answered, died, or used up their time; waits for the first."""
+    wait = max(0.0, min(worker.deadline for worker in workers) - time.monotonic())
+    ready, _, _ = select.select(workers, [], [], wait)
+    return ready or [worker for worker in workers if worker.deadline <= time.monotonic()]

@@ -1,0 +1,186 @@
+"""Small tensor programs to test with, written in TE.
+
+Each takes `names`, which is put before the name of every block and buffer: two programs that
+differ in it alone are the same kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tunebank import _tvm
+
+_tvm.prepare()
+
+from tvm import te, tirx  # noqa: E402  after the repairs
+
+from tunebank.kernel import Kernel  # noqa: E402
+
+
+def conv2d(
+    *,
+    size: int = 8,
+    cin: int = 8,
+    cout: int = 16,
+    window: int = 3,
+    stride: int = 1,
+    dilation: int = 1,
+    padding: int | None = None,
+    dtype: str = "float32",
+    layout: str = "NHWC",
+    epilogue: Sequence[str] = (),
+    names: str = "",
+) -> tirx.PrimFunc:
+    """A convolution of (1, size, size, cin) with (window, window, cin, cout)."""
+    reach = dilation * (window - 1)
+    pad = reach // 2 if padding is None else padding
+    out = (size + 2 * pad - reach - 1) // stride + 1
+    is_last = layout == "NHWC"
+    shape = (1, size, size, cin) if is_last else (1, cin, size, size)
+    weight_shape = (window, window, cin, cout) if is_last else (cout, cin, window, window)
+    x = te.placeholder(shape, dtype, name=f"{names}x")
+    w = te.placeholder(weight_shape, dtype, name=f"{names}w")
+    padded = _padded(x, pad, axes=(1, 2) if is_last else (2, 3), names=names)
+    ry, rx = (te.reduce_axis((0, window), name=f"{names}r{axis}") for axis in "yx")
+    rc = te.reduce_axis((0, cin), name=f"{names}rc")
+
+    def channels_last(n: Any, y: Any, z: Any, c: Any) -> Any:
+        place = (n, y * stride + ry * dilation, z * stride + rx * dilation, rc)
+        return te.sum(padded(*place) * w(ry, rx, rc, c), axis=[ry, rx, rc])
+
+    def channels_first(n: Any, c: Any, y: Any, z: Any) -> Any:
+        place = (n, rc, y * stride + ry * dilation, z * stride + rx * dilation)
+        return te.sum(padded(*place) * w(c, rc, ry, rx), axis=[rc, ry, rx])
+
+    out_shape = (1, out, out, cout) if is_last else (1, cout, out, out)
+    rule = channels_last if is_last else channels_first
+    result = te.compute(out_shape, rule, name=f"{names}conv")
+    return _function([x, w], result, epilogue, names)
+
+
+def depthwise_conv2d(
+    *, size: int = 8, channels: int = 16, window: int = 3, names: str = ""
+) -> tirx.PrimFunc:
+    """A depthwise convolution of (1, size, size, channels)."""
+    x = te.placeholder((1, size, size, channels), name=f"{names}x")
+    w = te.placeholder((window, window, channels), name=f"{names}w")
+    padded = _padded(x, window // 2, axes=(1, 2), names=names)
+    ry, rx = (te.reduce_axis((0, window), name=f"{names}r{axis}") for axis in "yx")
+    result = te.compute(
+        (1, size, size, channels),
+        lambda n, y, z, c: te.sum(padded(n, y + ry, z + rx, c) * w(ry, rx, c), axis=[ry, rx]),
+        name=f"{names}depthwise",
+    )
+    return _function([x, w], result, (), names)
+
+
+def matmul(
+    *,
+    m: int = 16,
+    n: int = 16,
+    k: int = 16,
+    dtype: str = "float32",
+    transposed: bool = False,
+    epilogue: Sequence[str] = (),
+    names: str = "",
+) -> tirx.PrimFunc:
+    """(m, k) times (k, n), or times the transpose of (n, k)."""
+    a = te.placeholder((m, k), dtype, name=f"{names}a")
+    b = te.placeholder((n, k) if transposed else (k, n), dtype, name=f"{names}b")
+    r = te.reduce_axis((0, k), name=f"{names}r")
+    result = te.compute(
+        (m, n),
+        lambda i, j: te.sum(a[i, r] * (b[j, r] if transposed else b[r, j]), axis=r),
+        name=f"{names}matmul",
+    )
+    return _function([a, b], result, epilogue, names)
+
+
+def pool(
+    *, size: int = 8, channels: int = 16, window: int = 2, how: str = "max", names: str = ""
+) -> tirx.PrimFunc:
+    """Pooling of (1, size, size, channels) with windows side by side."""
+    x = te.placeholder((1, size, size, channels), name=f"{names}x")
+    ry, rx = (te.reduce_axis((0, window), name=f"{names}r{axis}") for axis in "yx")
+    reducer = te.max if how == "max" else te.sum
+    result = te.compute(
+        (1, size // window, size // window, channels),
+        lambda n, y, z, c: reducer(x(n, y * window + ry, z * window + rx, c), axis=[ry, rx]),
+        name=f"{names}pool",
+    )
+    return _function([x], result, (), names)
+
+
+def softmax(*, rows: int = 8, columns: int = 32, names: str = "") -> tirx.PrimFunc:
+    """Softmax of (rows, columns) along its rows, in four steps."""
+    x = te.placeholder((rows, columns), name=f"{names}x")
+    first, second = (te.reduce_axis((0, columns), name=f"{names}r{i}") for i in range(2))
+    top = te.compute((rows,), lambda i: te.max(x[i, first], axis=first), name=f"{names}top")
+    powers = te.compute(
+        (rows, columns), lambda i, j: te.exp(x[i, j] - top[i]), name=f"{names}powers"
+    )
+    total = te.compute(
+        (rows,), lambda i: te.sum(powers[i, second], axis=second), name=f"{names}total"
+    )
+    result = te.compute(
+        (rows, columns), lambda i, j: powers[i, j] / total[i], name=f"{names}softmax"
+    )
+    return _function([x], result, (), names)
+
+
+def elementwise(
+    *, shape: Sequence[int] = (8, 16), operator: str = "add", names: str = ""
+) -> tirx.PrimFunc:
+    """One operator on two arrays."""
+    a, b = (te.placeholder(tuple(shape), name=f"{names}{name}") for name in "ab")
+    rules = {
+        "add": lambda *i: a(*i) + b(*i),
+        "reversed_add": lambda *i: b(*i) + a(*i),
+        "subtract": lambda *i: a(*i) - b(*i),
+        "multiply": lambda *i: a(*i) * b(*i),
+    }
+    return _function([a, b], te.compute(tuple(shape), rules[operator], f"{names}out"), (), names)
+
+
+def kernel(func: tirx.PrimFunc, *, name: str = "kernel", weight: int = 1) -> Kernel:
+    """The kernel of a program."""
+    return Kernel.from_prim_func(func, name=name, weight=weight)
+
+
+def _padded(x: Any, pad: int, *, axes: Sequence[int], names: str) -> Any:
+    if not pad:
+        return x
+    shape = [extent + 2 * pad * (axis in axes) for axis, extent in enumerate(x.shape)]
+
+    def rule(*place: Any) -> Any:
+        inside = [
+            condition
+            for axis in axes
+            for condition in (place[axis] >= pad, place[axis] < x.shape[axis] + pad)
+        ]
+        moved = [index - pad if axis in axes else index for axis, index in enumerate(place)]
+        return tirx.if_then_else(tirx.all(*inside), x(*moved), tirx.const(0, x.dtype))
+
+    return te.compute(shape, rule, name=f"{names}pad")
+
+
+def _function(inputs: list[Any], result: Any, epilogue: Sequence[str], names: str) -> tirx.PrimFunc:
+    for step in epilogue:
+        before, label = result, f"{names}{step}_{len(inputs)}"
+        if step == "relu":
+            zero = tirx.const(0, before.dtype)
+            result = te.compute(before.shape, lambda *i: te.max(before(*i), zero), label)  # noqa: B023
+        elif step == "tanh":
+            result = te.compute(before.shape, lambda *i: te.tanh(before(*i)), label)  # noqa: B023
+        elif step == "bias":
+            bias = te.placeholder(before.shape[-1:], before.dtype, name=f"{label}_in")
+            inputs = [*inputs, bias]
+            result = te.compute(before.shape, lambda *i: before(*i) + bias(i[-1]), label)  # noqa: B023
+        elif step == "add":
+            other = te.placeholder(before.shape, before.dtype, name=f"{label}_in")
+            inputs = [*inputs, other]
+            result = te.compute(before.shape, lambda *i: before(*i) + other(*i), label)  # noqa: B023
+        else:
+            raise ValueError(step)
+    return te.create_prim_func([*inputs, result])
