@@ -101,7 +101,17 @@ def test_wrong_input_shape(
     assert said in compiling(path, "--input-shape", shape)
 
 
-@pytest.mark.parametrize("target", ["nonesuch", '{"kind":"llvm","mcpu":"i8087"}', '{"kind":'])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "nonesuch",
+        '{"kind":',
+        '{"mcpu":"core-avx2"}',
+        '{"kind":"cuda"}',
+        '{"kind":"llvm","mcpu":"i8087"}',
+        '{"kind":"llvm","mtriple":"bogus-unknown-linux"}',
+    ],
+)
 def test_unknown_target(tmp_path: Path, compiling: Callable[..., str], target: str) -> None:
     said = compiling(conv_net(tmp_path / "net.onnx"), "--target", target)
     assert "target" in said

@@ -119,7 +119,7 @@ def test_what_is_no_trace(value: Any) -> None:
     "text", ["", "{", "5", "null", "[]", "[[1],[]]", '[[["a"]],[]]', "[[],[5]]"]
 )
 def test_texts_that_are_no_trace(text: str) -> None:
-    with pytest.raises(ValueError, match="trace|Expecting"):
+    with pytest.raises(ValueError, match=r"trace|Expecting"):
         Trace.from_text(text)
 
 

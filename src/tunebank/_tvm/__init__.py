@@ -8,6 +8,7 @@ from tunebank._tvm.onnx_frontend import import_clips_whole
 from tunebank._tvm.prepare import TVM_FFI_VERSION, TVM_VERSION, prepare, tvm_imported
 from tunebank._tvm.prim_func import with_own_type
 from tunebank._tvm.threads import core_ids, running_on
+from tunebank._tvm.warnings import without_warnings
 
 __all__ = [
     "TVM_FFI_VERSION",
@@ -17,5 +18,5 @@ __all__ = [
     "prepare",
     "running_on",
     "tvm_imported",
-    "with_own_type",
+    "without_warnings",
 ]

@@ -5,32 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tunebank.errors import UsageError
 
+if TYPE_CHECKING:
+    from tunebank.runtime import Tensor
+
 Array = np.ndarray[Any, Any]
-
-
-class Input(Protocol):
-    """What has to be known of an input."""
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        ...
-
-    @property
-    def shape(self) -> Sequence[int]:
-        """Its shape."""
-        ...
-
-    @property
-    def dtype(self) -> str:
-        """Its data type, as numpy names it."""
-        ...
 
 
 def read_array(path: Path) -> Array:
@@ -54,7 +38,7 @@ def read_array(path: Path) -> Array:
 
 
 def feed_for(
-    inputs: Sequence[Input], given: Mapping[str, Array], *, seed: int | None
+    inputs: Sequence[Tensor], given: Mapping[str, Array], *, seed: int | None
 ) -> dict[str, Array]:
     """The given arrays, and random ones for the inputs that have none.
 
@@ -110,8 +94,9 @@ def _file_stem(name: str) -> str:
     return re.sub(r"[^\w.-]+", "_", name).strip("._")[:100]
 
 
-def _random(rng: np.random.Generator, spec: Input) -> Array:
-    shape, dtype = tuple(spec.shape), np.dtype(spec.dtype)
+def _random(rng: np.random.Generator, spec: Tensor) -> Array:
+    # Only outputs may have an open extent.
+    shape, dtype = [extent or 1 for extent in spec.shape], np.dtype(spec.dtype)
     if dtype.kind == "f":
         return rng.standard_normal(shape).astype(dtype)
     # Integers are mostly indices: 0 and 1 are within any table.

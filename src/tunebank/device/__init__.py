@@ -1,5 +1,19 @@
 """The machine that code is made for."""
 
-from tunebank.device.device import Device, available_cores, cpu_features, cpu_flags, detect_device
+from tunebank.device.device import (
+    Device,
+    available_cores,
+    cpu_features,
+    cpu_flags,
+    detect_device,
+    vector_lanes_of,
+)
 
-__all__ = ["Device", "available_cores", "cpu_features", "cpu_flags", "detect_device"]
+__all__ = [
+    "Device",
+    "available_cores",
+    "cpu_features",
+    "cpu_flags",
+    "detect_device",
+    "vector_lanes_of",
+]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tvm.target import Target
 
 _FEATURES = ("avx", "avx2", "fma", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "amx_tile")
+_ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}  # other names of the same
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,8 @@ def _target_config(target: str) -> dict[str, Any]:
             found = Target.from_device("cpu")
         elif target.lstrip().startswith("{"):
             given = json.loads(target)
-            _check_cpu(given)
+            if "kind" in given:  # TVM says what is missing
+                _check_config(given)
             found = Target(given)
         else:
             found = Target(target)
@@ -112,27 +114,49 @@ def _target_config(target: str) -> dict[str, Any]:
             f"unknown target {target!r}: {reason[-1]}; give auto, a tag, or JSON such as "
             '\'{"kind":"llvm","mcpu":"core-avx2"}\''
         ) from error
-    if config.get("kind") != "llvm":
-        raise TargetError(f"target {target!r} is of kind {config.get('kind')!r}; only llvm works")
+    _check_config(config)
     kept = ("kind", "mcpu", "mtriple", "mattr", "mabi")
     return {key: config[key] for key in kept if config.get(key) and key != "mtriple"}
 
 
-def _check_cpu(config: dict[str, Any]) -> None:
-    """Refuses a CPU that LLVM does not know.
+def _check_config(config: dict[str, Any]) -> None:
+    """Refuses what is no CPU, one of another architecture, and one that LLVM does not know.
 
-    LLVM would take it for a generic one, and say so on stderr as soon as a target has it.
+    They are refused before a target is made of them: TVM then says on stderr what it misses of a
+    GPU, LLVM takes an unknown CPU for a generic one, and an unknown architecture ends the
+    process.
     """
     from tvm import get_global_func
     from tvm.target import Target
 
+    if config["kind"] != "llvm":
+        raise TargetError(f"the target is of kind {config['kind']!r}; only llvm, a CPU, works")
+    machine = platform.machine().lower()
+    architecture = str(config.get("mtriple") or machine).partition("-")[0]
+    if _ARCHITECTURES.get(architecture, architecture) != _ARCHITECTURES.get(machine, machine):
+        raise TargetError(
+            f"the target is for {architecture}, this machine is {machine}; "
+            "compile on a machine of that kind"
+        )
     mcpu = config.get("mcpu")
-    if not mcpu or config.get("kind") != "llvm":
-        return
-    family = Target({key: value for key, value in config.items() if key in ("kind", "mtriple")})
-    known = get_global_func("target.llvm_get_cpu_archlist")(family)
-    if mcpu not in {str(name) for name in known}:
+    known = get_global_func("target.llvm_get_cpu_archlist")(Target({"kind": "llvm"}))
+    if mcpu and mcpu not in {str(name) for name in known}:
         raise TargetError(f"unknown mcpu {mcpu!r} in the target; `llc -mcpu=help` lists the names")
+
+
+@cache
+def vector_lanes_of(target: str) -> int | None:
+    """Float32 lanes of a target's vectors; None for a target that can't be read.
+
+    Args:
+        target: a target's JSON text.
+    """
+    try:
+        config = json.loads(target)
+        kept = {key: config[key] for key in ("kind", "mcpu", "mattr") if key in config}
+        return _vector_unit(kept)[0]
+    except Exception:  # TVM raises whatever its C++ side threw
+        return None
 
 
 def _vector_unit(config: dict[str, Any]) -> tuple[int, int]:

@@ -9,7 +9,7 @@ a signature; a variable is written before it is read, once, and keeps its sort:
     b  l  v    a block, a loop, a number that was sampled
     x          a `v` or a positive number
     s  n  f    a string, a small number, a flag
-    + behind   one or more
+    + *        behind: one or more, any number
 
 What the grammar lets through TVM itself either replays or refuses.
 """
@@ -26,11 +26,11 @@ from tunebank.schedule.trace import Instruction, Steps, Trace
 
 _SIGNATURES: dict[str, tuple[str, str, str]] = {
     "GetSBlock": ("", "s s", "b"),
-    "GetLoops": ("b", "", "l+"),
-    "GetProducers": ("b", "", "b+"),
-    "GetConsumers": ("b", "", "b+"),
-    "GetChildBlocks": ("b", "", "b+"),
-    "GetOutputBlocks": ("b", "", "b+"),
+    "GetLoops": ("b", "", "l*"),
+    "GetProducers": ("b", "", "b*"),
+    "GetConsumers": ("b", "", "b*"),
+    "GetChildBlocks": ("b", "", "b*"),
+    "GetOutputBlocks": ("b", "", "b*"),
     "SamplePerfectTile": ("l", "n n", "v+"),
     "SampleCategorical": ("", "numbers shares", "v"),
     "SampleComputeLocation": ("b", "", "l"),
@@ -171,29 +171,31 @@ def _is_number(value: Any, low: int, high: int) -> bool:
 
 def _writes(names: Sequence[Any], pattern: str, sorts: dict[str, str]) -> bool:
     """Whether the names are new variables of these sorts; notes them."""
-    sort = pattern.rstrip("+")
-    count_fits = len(names) >= 1 if pattern.endswith("+") else len(names) == len(sort)
+    sort, many = pattern[:1], pattern[1:]
+    count_fits = len(names) <= _MAX_SMALL if many else len(names) == len(sort)
+    if many == "+" and not names:
+        return False
     for name in names:
         found = _VARIABLE.match(name) if isinstance(name, str) else None
         if found is None or found[1] != sort or name in sorts:
             return False
         sorts[name] = sort
-    return count_fits and len(names) <= _MAX_SMALL
+    return count_fits
 
 
 def _counts_agree(step: Instruction) -> bool:
     """Whether a step makes as many variables as it says."""
     if step.kind == "SamplePerfectTile":
         levels, limit = step.attributes
-        return len(step.outputs) == levels and limit >= 1
+        return bool(len(step.outputs) == levels and limit >= 1)
     if step.kind == "Split":
         return len(step.outputs) == len(step.inputs) - 1
     if step.kind == "SampleCategorical":
         return len(step.attributes[0]) == len(step.attributes[1])
     if step.kind in ("CacheRead", "CacheWrite", "RFactor"):
-        return 0 <= step.attributes[0] <= _MAX_SMALL
+        return _is_number(step.attributes[0], 0, _MAX_SMALL)
     if step.kind == "GetSBlock":
-        return step.attributes[1] == "main"
+        return bool(step.attributes[1] == "main")
     return len(set(step.inputs)) == len(step.inputs) if step.kind in ("Fuse", "Reorder") else True
 
 

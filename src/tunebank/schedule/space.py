@@ -15,8 +15,10 @@ from tvm.s_tir.meta_schedule import TuneContext
 from tvm.s_tir.meta_schedule.search_strategy import SearchStrategy
 from tvm.s_tir.schedule import Trace as TvmTrace
 
+from tunebank import _tvm
 from tunebank.device import Device
 from tunebank.kernel import Kernel
+from tunebank.schedule.grammar import check_trace
 from tunebank.schedule.trace import Trace
 
 _SEED = 1  # of the sampler: the same kernel gives the same sketches in every process
@@ -76,9 +78,10 @@ class Space:
     @cached_property
     def sketches(self) -> tuple[Trace, ...]:
         """Traces of the space, with the decisions that the sampler happened to draw."""
+        with _tvm.without_warnings():
+            schedules = self.context.generate_design_space()
         return tuple(
-            Trace.from_json(schedule.trace.as_json(), self.kernel.blocks)
-            for schedule in self.context.generate_design_space()
+            Trace.from_json(schedule.trace.as_json(), self.kernel.blocks) for schedule in schedules
         )
 
     def apply(self, trace: Trace) -> Scheduled:
@@ -90,6 +93,7 @@ class Space:
         # A trace can make TVM allocate by its own factors; a bad one must not kill the process.
         schedule = s_tir.Schedule(self.kernel.module, debug_mask="none", error_render_level="none")
         try:
+            check_trace(trace)
             TvmTrace.apply_json_to_schedule(trace.to_json(self.kernel.blocks), schedule)
             schedule.enter_postproc()
             for postproc in self.context.space_generator.postprocs:

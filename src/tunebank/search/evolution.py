@@ -19,6 +19,7 @@ from tvm.s_tir.meta_schedule.feature_extractor import PerStoreFeature
 from tvm.s_tir.meta_schedule.runner import RunnerResult
 from tvm.s_tir.meta_schedule.search_strategy import EvolutionarySearch, MeasureCandidate
 
+from tunebank import _tvm
 from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.measure import Measurement
@@ -76,11 +77,10 @@ class CostModel:
         if measured:
             self._waiting.setdefault(kernel_key, (context, []))[1].extend(measured)
 
-    @property
-    def trained(self) -> XGBModel:
-        """TVM's model, after what was taken in has been learnt."""
-        *others, last = self._waiting.values() or [None]
-        if last is not None:
+    def train(self) -> XGBModel:
+        """Learns what was taken in; returns TVM's model."""
+        if self._waiting:
+            *others, last = self._waiting.values()
             self._waiting = {}
             trained_at, self._model.last_train_size = self._model.last_train_size, _NEVER
             for context, samples in others:
@@ -95,7 +95,7 @@ class CostModel:
         if not scheduled:
             return []
         candidates = [_tvm_candidate(one) for one in scheduled]
-        return [float(score) for score in self.trained.predict(context, candidates)]
+        return [float(score) for score in self.train().predict(context, candidates)]
 
     def _update(self, context: TuneContext, samples: Sequence[_Sample]) -> None:
         candidates = [_tvm_candidate(scheduled) for scheduled, _ in samples]
@@ -142,15 +142,17 @@ class Evolution:
         """A batch of new schedules; empty if the space is exhausted."""
         context = self.space.context
         if not self._started:
+            with _tvm.without_warnings():
+                design_spaces = context.generate_design_space()
             context.pre_tuning(
                 max_trials=_MAX_TRIALS,
                 num_trials_per_iter=self._settings.batch,
-                design_spaces=context.generate_design_space(),
+                design_spaces=design_spaces,
                 database=self._database,
-                cost_model=self._cost_model.trained,
+                cost_model=self._cost_model.train(),
             )
             self._started = True
-        _ = self._cost_model.trained
+        self._cost_model.train()
         candidates = context.generate_measure_candidates() or []
         # The measurements come back through `observe`; the strategy counts trials alone here.
         context.notify_runner_results(candidates, [RunnerResult([1.0], None) for _ in candidates])

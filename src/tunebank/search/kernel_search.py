@@ -16,6 +16,8 @@ from tunebank.search.plan import Choice, MatchLevel, Origin
 from tunebank.transfer import Candidate, Donor, rank
 
 _WORSE_TILE_OCTAVES = 0.5
+_DEFAULT_COST = 0.5
+"""Octaves by which a default schedule is expected to lose to the best; see `Candidate.cost`."""
 
 
 @dataclass(frozen=True)
@@ -109,9 +111,8 @@ class KernelSearch:
         """The choice as it stands: the best measured, else the best-ranked, else the default."""
         proposal, latency = self._best or (self._unmeasured(), None)
         donor = proposal.donor if proposal else None
-        if donor is None and proposal is not None and proposal.origin == "refine":
-            donor = self._donors[0] if self._donors else None
-        match: MatchLevel = donor.level if donor else "none"
+        nearest = donor or (self._donors[0] if self._donors else None)
+        match: MatchLevel = nearest.level if nearest else "none"
         return Choice(
             kernel=self.kernel,
             scheduled=proposal.scheduled if proposal else None,
@@ -128,6 +129,12 @@ class KernelSearch:
         )
 
     def _unmeasured(self) -> Proposal | None:
+        """The better one of the best-ranked candidate and the default, by expectation."""
+        if self._default is not None and self._queue:
+            trace = self._default.scheduled.trace
+            expected = _DEFAULT_COST + expected_octaves(trace, self.kernel, self._device)
+            if expected < self._queue[0].cost:
+                return self._default
         candidates = self._next_candidates(1)
         return candidates[0] if candidates else self._default
 

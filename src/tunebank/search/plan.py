@@ -21,7 +21,8 @@ class Choice:
         kernel: the kernel.
         scheduled: the schedule; None leaves the kernel unscheduled, as a last resort.
         origin: a donor's schedule, a refined one, or the kernel's own default.
-        match: nearest level among the donors that led to it; `none` for the default.
+        match: how the donor that led to it relates to the kernel; for the default, how the
+            nearest donor does that was passed over; `none` if the bank has no donor.
         source: model that the donor was tuned for; "" for the default.
         record_id: the donor record; "" for the default.
         latency_us: measured latency; None if the choice was not measured.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from tunebank.bank import Bank, Record
 from tunebank.kernel import Kernel
@@ -51,28 +51,29 @@ def match(kernel: Kernel, bank: Bank, *, exclude_sources: Collection[str] = ()) 
 def _records(
     kernel: Kernel, bank: Bank, level: Level, exclude_sources: Collection[str]
 ) -> list[Record]:
-    excluded = tuple(exclude_sources)
-    if level == "exact":
-        return bank.find(kernel_key=kernel.key, exclude_sources=excluded)
-    if level == "class":
-        return bank.find(class_key=kernel.class_key, exclude_sources=excluded)
-    if not kernel.anchor_key:
-        return []
-    return bank.find(anchor_key=kernel.anchor_key, exclude_sources=excluded)
+    keys = {
+        "exact": ("kernel_key", kernel.key),
+        "class": ("class_key", kernel.class_key),
+        "anchor": ("anchor_key", kernel.anchor_key),
+    }
+    name, key = keys[level]
+    if not key:
+        return []  # without a reduction there is no anchor
+    conditions: dict[str, Any] = {name: key, "exclude_sources": tuple(exclude_sources)}
+    return bank.find(**conditions, best_per_kernel=PER_DONOR_KERNEL)
 
 
 def _ranked(records: Iterable[Record], level: Level) -> list[Donor]:
-    """The best few records of each donor kernel, with their standing."""
+    """The records as donors, with their standing among those of the same kernel and device."""
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in records:
         if record.latency_us is not None:
             groups.setdefault((record.kernel_key, record.device), []).append(record)
-    donors = []
+    donors: list[Donor] = []
     for group in groups.values():
         group.sort(key=_latency)
         best = _latency(group[0])
-        kept = group[:PER_DONOR_KERNEL]
-        donors.extend(Donor(record, level, best / _latency(record)) for record in kept)
+        donors.extend(Donor(record, level, best / _latency(record)) for record in group)
     return donors
 
 

@@ -2,19 +2,18 @@
 
 Without a measurement the order follows five observations, each a term of a cost in octaves of
 expected slow-down: a nearer match level adapts better, a donor that is slow on its own kernel
-is slow here, a donor tuned for another CPU fits this one's caches worse, the further the
+is slow here, a donor tuned for vectors of another width fills them badly, the further the
 extents are from the donor's the less its tiles mean, and a register tile that spills, or is too
 small to hide the latency of a multiply-add, or is unrolled too far, can't be fast.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tunebank.device import Device
+from tunebank.device import Device, vector_lanes_of
 from tunebank.kernel import Kernel
 from tunebank.schedule import Trace, tile_roles
 from tunebank.schedule.registers import expected_octaves
@@ -25,7 +24,7 @@ MAX_DONORS = 12
 _LEVEL_COST = {"exact": 0.0, "class": 0.3, "anchor": 0.5}
 _STANDING_WEIGHT = 0.7
 _DISTANCE_WEIGHT = 0.1
-_OTHER_CPU_COST = 0.5
+_OTHER_VECTORS_COST = 0.5
 _VARIANT_COST = 0.05
 
 
@@ -62,8 +61,8 @@ def rank(
 
 def _donor_cost(donor: Donor, kernel: Kernel, device: Device) -> float:
     cost = _LEVEL_COST[donor.level] - _STANDING_WEIGHT * math.log2(donor.standing)
-    if json.loads(donor.record.target).get("mcpu") != device.mcpu:
-        cost += _OTHER_CPU_COST
+    if vector_lanes_of(donor.record.target) != device.vector_lanes:
+        cost += _OTHER_VECTORS_COST
     return cost + _DISTANCE_WEIGHT * _distance(donor, kernel)
 
 

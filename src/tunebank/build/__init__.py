@@ -1,0 +1,17 @@
+"""Plans made into artifacts, and their numbers checked."""
+
+from tunebank.build.artifact import check_output, kernel_entry, target_features, write_artifact
+from tunebank.build.compile import build, check_compiler
+from tunebank.build.verify import Verification, example_inputs, verify
+
+__all__ = [
+    "Verification",
+    "build",
+    "check_compiler",
+    "check_output",
+    "example_inputs",
+    "kernel_entry",
+    "target_features",
+    "verify",
+    "write_artifact",
+]

@@ -1,0 +1,248 @@
+"""What an artifact says of itself: `manifest.json`, and the checks before anything is loaded.
+
+    OUT/
+    ├── manifest.json     this
+    ├── kernels.so        machine code
+    └── program.vm        the virtual machine's instructions, and the weights
+
+An artifact is a program: opening one runs its code, as starting any program does. The checks
+find what is damaged or for another machine; they don't make a stranger's artifact safe.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from tunebank.device import cpu_flags
+from tunebank.errors import ArtifactError
+
+SCHEMA_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+_CHUNK_BYTES = 1 << 20
+
+_PlainName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+
+
+class _Entry(BaseModel):
+    """Base of what a manifest is made of: values, and no keys but the known ones."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Tensor(_Entry):
+    """Name, shape and data type (numpy's name) of an input or output.
+
+    The extent of an output that depends on the data is None.
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+    @property
+    def type(self) -> str:
+        """The type as ONNX Runtime writes it, such as `tensor(float)`."""
+        return f"tensor({_ONNX_NAMES.get(self.dtype, self.dtype)})"
+
+
+class Part(_Entry):
+    """A file of the artifact."""
+
+    name: _PlainName
+    sha256: str
+    size_bytes: int = Field(ge=0)
+
+
+class Versions(_Entry):
+    """Versions of what made the artifact."""
+
+    tunebank: str
+    tvm: str
+    tvm_ffi: str
+
+
+class VerificationResult(_Entry):
+    """Outcome of the comparison with ONNX Runtime."""
+
+    passed: bool
+    max_abs_error: float
+    max_rel_error: float
+    worst: str
+
+
+class Latency(_Entry):
+    """Latency of the finished artifact on the machine that made it, milliseconds."""
+
+    median: float
+    p90: float
+
+
+class SearchSummary(_Entry):
+    """What finding the schedules took."""
+
+    budget_seconds: float
+    search_seconds: float
+    measured: int
+    interrupted: bool
+
+
+class KernelEntry(_Entry):
+    """A kernel, and the schedule that it got; see `tunebank.search.Choice`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    name: str
+    class_: str = Field(alias="class")
+    weight: int
+    gflop: float
+    match: Literal["exact", "class", "anchor", "none"]
+    source: str
+    origin: str
+    record_id: str
+    untuned_us: float | None
+    latency_us: float | None
+    candidates: int
+    measured: int
+    invalid: int
+    failed: int
+
+
+class Manifest(_Entry):
+    """What an artifact says of itself.
+
+    Attributes:
+        schema_version: version of this form.
+        model: the model's name.
+        model_path: the file that it was compiled from, as an absolute path.
+        inputs: inputs in order.
+        outputs: outputs in order.
+        target: canonical JSON text of the TVM target.
+        device: fingerprint of the machine that made it.
+        cpu_features: CPU features that the code uses, as Linux names them.
+        threads: threads that it was tuned for.
+        versions: what made it.
+        created_at: ISO 8601 time, UTC.
+        library: the machine code.
+        program: the instructions and the weights.
+        verified: the comparison with ONNX Runtime; None if it was not made.
+        latency_ms: measured latency; None if it was not measured.
+        search: what finding the schedules took.
+        kernels: the kernels, heaviest first.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    model: str
+    model_path: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    target: str
+    device: str
+    cpu_features: tuple[str, ...]
+    threads: int = Field(ge=1)
+    versions: Versions
+    created_at: str
+    library: Part
+    program: Part
+    verified: VerificationResult | None
+    latency_ms: Latency | None
+    search: SearchSummary
+    kernels: tuple[KernelEntry, ...]
+
+
+class _Versioned(BaseModel):
+    schema_version: int
+
+
+_ONNX_NAMES = {"float32": "float", "float64": "double"}
+
+
+def is_artifact(folder: Path) -> bool:
+    """Whether the folder says that it is an artifact, whole or not."""
+    return (folder / MANIFEST_NAME).is_file()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of an artifact.
+
+    Raises:
+        ArtifactError: not an artifact, damaged, or of a newer schema.
+    """
+    path = folder / MANIFEST_NAME
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(
+            f"{folder}: not an artifact, no readable {MANIFEST_NAME}; `tunebank compile` makes one"
+        ) from error
+    try:
+        version = _Versioned.model_validate_json(text).schema_version
+        if version > SCHEMA_VERSION:
+            raise ArtifactError(
+                f"{folder}: artifact of schema {version}, this tunebank reads {SCHEMA_VERSION}; "
+                "upgrade tunebank"
+            )
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "JSON"
+        raise ArtifactError(
+            f"{path}: damaged at {where}: {first['msg']}; compile the model again"
+        ) from error
+
+
+def check_loadable(folder: Path, manifest: Manifest) -> None:
+    """Checks that an artifact is whole, and for this machine and this TVM.
+
+    Raises:
+        ArtifactError: it is not; the message says why.
+    """
+    for part in (manifest.library, manifest.program):
+        _check_part(folder, part)
+    lacking = sorted(set(manifest.cpu_features) - cpu_flags()) if cpu_flags() else []
+    if lacking:
+        raise ArtifactError(
+            f"{folder}: made for a CPU with {', '.join(lacking)}, which this one lacks; "
+            "compile the model on this machine"
+        )
+    installed = _installed("apache-tvm")
+    if installed != manifest.versions.tvm:
+        raise ArtifactError(
+            f"{folder}: made by TVM {manifest.versions.tvm}, installed is {installed or 'none'}; "
+            f"compile the model again, or pip install apache-tvm=={manifest.versions.tvm}"
+        )
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's content, hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _check_part(folder: Path, part: Part) -> None:
+    path = folder / part.name
+    try:
+        digest = sha256_of(path)
+    except OSError as error:
+        raise ArtifactError(
+            f"{folder}: {part.name} is missing or can't be read; compile the model again"
+        ) from error
+    if digest != part.sha256:
+        raise ArtifactError(
+            f"{folder}: {part.name} is not the file that the manifest names; "
+            "copy the artifact again, or compile the model again"
+        )
+
+
+def _installed(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
