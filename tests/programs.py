@@ -165,22 +165,31 @@ def _padded(x: Any, pad: int, *, axes: Sequence[int], names: str) -> Any:
     return te.compute(shape, rule, name=f"{names}pad")
 
 
-def _function(inputs: list[Any], result: Any, epilogue: Sequence[str], names: str) -> tirx.PrimFunc:
+def _function(
+    inputs: list[Any], result: Any, epilogue: Sequence[str], names: str
+) -> tirx.PrimFunc:
     for step in epilogue:
-        before, label = result, f"{names}{step}_{len(inputs)}"
-        if step == "relu":
-            zero = tirx.const(0, before.dtype)
-            result = te.compute(before.shape, lambda *i: te.max(before(*i), zero), label)  # noqa: B023
-        elif step == "tanh":
-            result = te.compute(before.shape, lambda *i: te.tanh(before(*i)), label)  # noqa: B023
-        elif step == "bias":
-            bias = te.placeholder(before.shape[-1:], before.dtype, name=f"{label}_in")
-            inputs = [*inputs, bias]
-            result = te.compute(before.shape, lambda *i: before(*i) + bias(i[-1]), label)  # noqa: B023
-        elif step == "add":
-            other = te.placeholder(before.shape, before.dtype, name=f"{label}_in")
-            inputs = [*inputs, other]
-            result = te.compute(before.shape, lambda *i: before(*i) + other(*i), label)  # noqa: B023
-        else:
-            raise ValueError(step)
+        result, more = _after(step, result, f"{names}{step}_{len(inputs)}")
+        inputs = [*inputs, *more]
     return te.create_prim_func([*inputs, result])
+
+
+def _after(step: str, before: Any, label: str) -> tuple[Any, list[Any]]:
+    """The result of a step of an epilogue, and the inputs that it needs."""
+    shape, dtype = list(before.shape), before.dtype
+    if step == "relu":
+        zero = tirx.const(0, dtype)
+        return te.compute(shape, lambda *i: te.max(before(*i), zero), label), []
+    if step == "tanh":
+        return te.compute(shape, lambda *i: te.tanh(before(*i)), label), []
+    if step == "add":
+        other = te.placeholder(shape, dtype, name=f"{label}_in")
+        return te.compute(shape, lambda *i: before(*i) + other(*i), label), [other]
+    if step == "bias":
+        bias = te.placeholder(shape[-1:], dtype, name=f"{label}_in")
+        return te.compute(shape, lambda *i: before(*i) + bias(i[-1]), label), [bias]
+    if step == "wide_bias":  # as a convolution's is in a model: (1, 1, 1, C), the batch being 1
+        bias = te.placeholder((1, 1, 1, shape[-1]), dtype, name=f"{label}_in")
+        rule = lambda n, y, x, c: before(n, y, x, c) + bias(n, 0, 0, c)  # noqa: E731
+        return te.compute(shape, rule, label), [bias]
+    raise ValueError(step)

@@ -29,7 +29,7 @@ def refused(
     def run(*arguments: object) -> str:
         before = contents(tmp_path)
         with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
+            main(["--quiet", *(str(argument) for argument in arguments)])
         captured = capfd.readouterr()
         assert ended.value.code == 2, captured.err
         assert captured.out == ""

@@ -18,5 +18,6 @@ __all__ = [
     "prepare",
     "running_on",
     "tvm_imported",
+    "with_own_type",
     "without_warnings",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 
 @contextlib.contextmanager
@@ -19,7 +20,7 @@ def without_warnings() -> Iterator[None]:
     except OSError:  # no standard error to speak of
         yield
         return
-    with open(os.devnull, "wb") as sink:
+    with Path(os.devnull).open("wb") as sink:
         os.dup2(sink.fileno(), 2)
     try:
         yield

@@ -123,22 +123,26 @@ def shipped_banks() -> list[Path]:
     return sorted(Path(str(file)) for file in folder.iterdir() if file.name.endswith(".db"))
 
 
-def open_banks(urls: Sequence[str] = (), *, include_shipped: bool = True) -> BankChain:
+def open_banks(
+    urls: Sequence[str] = (), *, include_shipped: bool = True, create: bool = True
+) -> BankChain:
     """The named banks, or the default one, and after them those inside the package.
 
     Args:
         urls: SQLAlchemy URLs or paths; the first is made if it is not there, the others are
             only read, and may be where this process can't write.
         include_shipped: whether the package's own banks are searched too.
+        create: whether the first is made if it is not there. If not, a default bank that is
+            not there counts as empty, and a named one is an error.
 
     Raises:
         BankError: a bank can't be opened.
     """
     banks: list[Bank] = []
     try:
-        for index, url in enumerate(urls or [default_url()]):
+        for index, url in enumerate(urls or [_default_to_open(create)]):
             only_read = index > 0 and not _can_write(url)
-            banks.append(SqlBank(url, create=index == 0, readonly=only_read))
+            banks.append(SqlBank(url, create=create and index == 0, readonly=only_read))
         if include_shipped:
             banks.extend(SqlBank(str(path), readonly=True) for path in shipped_banks())
     except BaseException:
@@ -146,6 +150,13 @@ def open_banks(urls: Sequence[str] = (), *, include_shipped: bool = True) -> Ban
             bank.close()
         raise
     return BankChain(banks)
+
+
+def _default_to_open(create: bool) -> str:
+    """The default bank, or one in memory in its stead."""
+    url = default_url()
+    path = sqlite_path(url)
+    return url if create or path is None or path.exists() else "sqlite://"
 
 
 def _can_write(url: str) -> bool:

@@ -133,9 +133,9 @@ def kernel_entry(choice: Choice) -> KernelEntry:
     counts = ("measured", "invalid", "failed")
     values: dict[str, Any] = {name: getattr(choice, name) for name in (*names, *counts)}
     kernel = choice.kernel
+    values["class"] = kernel.class_key
     return KernelEntry(
         name=kernel.name,
-        class_=kernel.class_key,
         weight=kernel.weight,
         gflop=kernel.gflop,
         **values,

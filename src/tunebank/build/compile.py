@@ -74,7 +74,9 @@ def lowered(module: ir.IRModule, target: Any) -> tuple[relax.ExecBuilder, ir.IRM
 def _objects(kernels: ir.IRModule, target: Any, threads: int, folder: Path) -> list[Path]:
     """Object files of the tensor programs, built in parts side by side."""
     functions = sorted(kernels.functions_items(), key=lambda item: str(item[0].name_hint))
-    parts = [functions[i :: threads * _PARTS_PER_THREAD] for i in range(threads * _PARTS_PER_THREAD)]
+    parts = [
+        functions[i :: threads * _PARTS_PER_THREAD] for i in range(threads * _PARTS_PER_THREAD)
+    ]
 
     def build_part(numbered: tuple[int, Sequence[Any]]) -> Path:
         index, part = numbered

@@ -31,9 +31,9 @@ def plan(model: Path, as_json: bool, **choices: Any) -> None:
     if as_json:
         print_json(data)
         return
-    from tunebank.report import kernel_rows, plan_lines, print_plan
+    from tunebank.report import plan_lines, plan_rows, print_plan
 
-    print_plan(kernel_rows(data["kernels"]))
+    print_plan(plan_rows(data["kernels"]))
     click.echo()
     for line in plan_lines(data):
         click.echo(line)

@@ -53,7 +53,7 @@ class WorkerProcess:
             return
         log = tempfile.TemporaryFile()  # noqa: SIM115  closed with the process
         environment = {**os.environ, "PYTHONPATH": _import_path()}
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603  this very program
             [sys.executable, "-m", "tunebank.measure.worker", str(self._threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

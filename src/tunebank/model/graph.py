@@ -1,6 +1,6 @@
 """From a canonical ONNX graph to fused tensor programs.
 
-    ONNX ─from_onnx─▶ Relax ─layout─▶ NHWC/HWIO ─legalise, fold, fuse─▶ call_tir of kernels
+ONNX ─from_onnx─▶ Relax ─layout─▶ NHWC/HWIO ─legalise, fold, fuse─▶ call_tir of kernels
 """
 
 from __future__ import annotations

@@ -77,6 +77,7 @@ def read_onnx(path: Path, *, input_shapes: InputShapes | None = None) -> OnnxMod
     inputs = [value for value in proto.graph.input if value.name not in initializers]
     _fix_shapes(path, inputs, dict(input_shapes or {}))
     canonical = _optimized(path, proto)
+    _drop_former_weights(canonical.graph, {value.name for value in inputs})
     _split_sums(canonical.graph)
     specs = tuple(_spec(path, value) for value in inputs)
     return OnnxModel(
@@ -161,6 +162,14 @@ def _reason(error: Exception) -> str:
     """ONNX Runtime's message without its prefix of codes."""
     text = " ".join(str(error).split())
     return text.split(" : ")[-1][:300]
+
+
+def _drop_former_weights(graph: onnx.GraphProto, inputs: set[str]) -> None:
+    """Drops graph inputs that were weights, as old files list them, and were folded away."""
+    weights = {tensor.name for tensor in graph.initializer}
+    kept = [value for value in graph.input if value.name in inputs or value.name in weights]
+    del graph.input[:]
+    graph.input.extend(kept)
 
 
 def _split_sums(graph: onnx.GraphProto) -> None:

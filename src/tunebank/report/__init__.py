@@ -2,15 +2,20 @@
 
 from tunebank.report.bench import BenchRow, bench_rows
 from tunebank.report.kernels import KernelRow, kernel_rows, summary_lines
-from tunebank.report.table import print_bench, print_kernels, print_table
+from tunebank.report.plan import PlanRow, plan_lines, plan_rows
+from tunebank.report.table import print_bench, print_kernels, print_plan, print_table
 
 __all__ = [
     "BenchRow",
     "KernelRow",
+    "PlanRow",
     "bench_rows",
     "kernel_rows",
+    "plan_lines",
+    "plan_rows",
     "print_bench",
     "print_kernels",
+    "print_plan",
     "print_table",
     "summary_lines",
 ]

@@ -87,6 +87,15 @@ def summary_lines(result: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def donors_text(kernels: Iterable[Mapping[str, Any]]) -> str:
+    """How many kernels there are, and how many have donors: `9, 7 with a donor (7 class)`."""
+    entries = list(kernels)
+    levels = Counter(str(entry["match"]) for entry in entries)
+    with_donor = sum(levels[level] for level in _LEVELS)
+    parts = ", ".join(f"{levels[level]} {level}" for level in _LEVELS if levels[level])
+    return f"{len(entries)}, {with_donor} with a donor{f' ({parts})' if parts else ''}"
+
+
 def _row(entry: Mapping[str, Any], share: float | None) -> KernelRow:
     return KernelRow(
         name=str(entry["name"]),
@@ -110,16 +119,13 @@ def _weighted_us(entry: Mapping[str, Any], key: str) -> float | None:
 
 def _donors_line(kernels: Iterable[Mapping[str, Any]]) -> str:
     entries = list(kernels)
-    levels = Counter(str(entry["match"]) for entry in entries)
-    with_donor = sum(levels[level] for level in _LEVELS)
-    parts = ", ".join(f"{levels[level]} {level}" for level in _LEVELS if levels[level])
     sums = {
         name: sum(int(entry.get(name, 0)) for entry in entries)
         for name in ("candidates", "measured", "invalid")
     }
     return (
-        f"kernels: {len(entries)}, {with_donor} with a donor{f' ({parts})' if parts else ''}; "
-        f"{sums['candidates']} candidates, {sums['measured']} measured, {sums['invalid']} illegal"
+        f"kernels: {donors_text(entries)}; {sums['candidates']} candidates, "
+        f"{sums['measured']} measured, {sums['invalid']} illegal"
     )
 
 

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from tunebank.report.bench import BenchRow
 from tunebank.report.kernels import KernelRow
+from tunebank.report.plan import PlanRow
 
 _WIDTH_OFF_TERMINAL = 1000  # rich would cut at 80 columns; a table is as wide as its texts
 _BAR_COLUMNS = 30
@@ -52,6 +53,26 @@ def print_kernels(rows: Sequence[KernelRow]) -> None:
     cells = [_kernel_cells(row) for row in rows]
     styles = [_MATCH_STYLES.get(row.match) for row in rows]
     print_table(_KERNEL_COLUMNS, cells, numbers=_KERNEL_NUMBERS, styles=styles)
+
+
+def print_plan(rows: Sequence[PlanRow]) -> None:
+    """Prints kernels, each with the donor that it would get."""
+    columns = ("kernel", "calls", "GFLOP", "match", "donor", "candidates", "expected us")
+    cells = [
+        (
+            row.name,
+            str(row.weight),
+            f"{row.gflop:.3f}",
+            row.match,
+            row.source or "-",
+            str(row.candidates),
+            _number(row.expected_us, ".0f"),
+        )
+        for row in rows
+    ]
+    styles = [_MATCH_STYLES.get(row.match) for row in rows]
+    numbers = ("calls", "GFLOP", "candidates", "expected us")
+    print_table(columns, cells, numbers=numbers, styles=styles)
 
 
 def print_bench(rows: Sequence[BenchRow]) -> None:

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Contestant = Callable[[], None]
+Contestant = Callable[[], object]
 Feed = Mapping[str, npt.NDArray[Any]]
 
 PAUSE_SECONDS = 0.1
@@ -116,6 +116,11 @@ def bench(
     return {name: LatencySamples(tuple(blocks[name])) for name in contestants}
 
 
+def measure_latency(run: Contestant, *, min_seconds: float) -> LatencySamples:
+    """Times one contestant by itself; the first run is not counted."""
+    return LatencySamples((_block(run, min_seconds),))
+
+
 def ratio(slower: LatencySamples, faster: LatencySamples) -> Ratio:
     """How many times longer the first takes than the second, both of one `bench`."""
     pairs = zip(slower.rounds_ms, faster.rounds_ms, strict=True)
@@ -138,9 +143,7 @@ def onnxruntime_contestant(model: Path, feed: Feed, *, threads: int) -> Contesta
     options.intra_op_num_threads = threads
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(
-        str(model), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     given = dict(feed)
 
     def run() -> None:

@@ -135,7 +135,7 @@ class Manifest(_Entry):
         kernels: the kernels, heaviest first.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     model: str
     model_path: str
     inputs: tuple[Tensor, ...]

@@ -1,16 +1,20 @@
-"""The default schedule: what a kernel gets when no donor is known.
+"""Default schedules: what a kernel gets when no donor is known.
 
-It is found without measuring. Of the kernel's own sketches the one that fuses the epilogue
-into the outer tiles is taken, and its factors follow from the register file and the caches:
+They are found without measuring. Of the kernel's own sketches the one that fuses the epilogue
+into the outer tiles comes first, and its decisions follow from the register file and the caches:
 
-    spatial loops      innermost factors: the best register tile; the rest outside, where the
-                       threads share it
+    spatial loops      innermost factors: one of the best register tiles; the rest outside, where
+                       the threads share it
     last reduction     innermost factor: so long that a tile of the weights stays in L1
     other reductions   outside
+    unrolling          the register tile
+    padding            a pass of its own where each padded value is used often, as in a
+                       convolution of all channels; inlined where it is not, as in a depthwise one
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from tunebank.kernel import Kernel
@@ -18,43 +22,49 @@ from tunebank.schedule.registers import register_tiles
 from tunebank.schedule.roles import TileRole, tile_roles
 from tunebank.schedule.space import Space
 from tunebank.schedule.tiles import nearest_divisor
-from tunebank.schedule.trace import Trace
+from tunebank.schedule.trace import Instruction, Trace
 
 _REDUCTION_TILE = 64
-_UNROLL_CATEGORY = 1
+_TILES = 3
+_OFTEN = 32
+_AT_ROOT, _INLINED = -1, -2  # decisions of `SampleComputeLocation`
 
 
 def default_traces(space: Space) -> list[Trace]:
     """Default schedules of a kernel, the preferred one first; any of them may be illegal."""
-    sketches = list(space.sketches)
     # Sketches come from least to most fused; the middle one suits most kernels.
-    order = sorted(range(len(sketches)), key=lambda index: abs(index - 1))
-    return [_decided(sketches[index], space) for index in order]
+    order = sorted(range(len(space.sketches)), key=lambda index: abs(index - 1))
+    traces = [
+        _decided(space.sketches[index], space, tile)
+        for tile in _inner_tiles(space)
+        for index in order
+    ]
+    return list({trace.identity: trace for trace in traces}.values())
 
 
-def _decided(sketch: Trace, space: Space) -> Trace:
+def _decided(sketch: Trace, space: Space, tile: dict[int, int]) -> Trace:
     kernel = space.kernel
-    tiles = _inner_tile(space)
     changed: dict[int, Any] = {
-        index: list(_factors(role, kernel, tiles))
+        index: list(_factors(role, kernel, tile))
         for index, role in tile_roles(sketch, kernel.loop_extents).items()
     }
     for index, step in enumerate(sketch.instructions):
         if step.kind == "SampleCategorical":
-            changed[index] = min(_UNROLL_CATEGORY, len(step.attributes[0]) - 1)
+            changed[index] = _unrolling(step, tile)
         elif step.kind == "SampleComputeLocation":
-            changed[index] = -1  # at the root: by itself
+            changed[index] = _AT_ROOT if _uses_per_value(kernel) >= _OFTEN else _INLINED
     return sketch.with_decisions(changed)
 
 
-def _inner_tile(space: Space) -> dict[int, int]:
-    """Innermost factor by spatial loop of the anchor."""
+def _inner_tiles(space: Space) -> list[dict[int, int]]:
+    """Innermost factors by spatial loop of the anchor, the preferred ones first."""
     kernel = space.kernel
     if kernel.anchor is None:
-        return {}
+        return [{}]
     spatial = kernel.spatial_loops(kernel.anchor)
     extents = [kernel.loop_extents[kernel.anchor][loop] for loop in spatial]
-    return dict(zip(spatial, register_tiles(extents, space.device)[0], strict=True))
+    tiles = register_tiles(extents, space.device)[:_TILES]
+    return [dict(zip(spatial, tile, strict=True)) for tile in tiles]
 
 
 def _factors(role: TileRole, kernel: Kernel, tile: dict[int, int]) -> tuple[int, ...]:
@@ -69,3 +79,21 @@ def _factors(role: TileRole, kernel: Kernel, tile: dict[int, int]) -> tuple[int,
             inner = nearest_divisor(role.extent, _REDUCTION_TILE, limit=role.innermost_limit)
     inner = nearest_divisor(role.extent, inner, limit=max(role.innermost_limit, 1))
     return (role.extent // inner, *[1] * (role.levels - 2), inner)
+
+
+def _unrolling(step: Instruction, tile: dict[int, int]) -> int:
+    """The smallest choice of steps that covers the register tile's rows, but not none."""
+    rows = math.prod(list(tile.values())[:-1])
+    choices = step.attributes[0]
+    enough = [place for place, choice in enumerate(choices) if choice >= max(rows, 1)]
+    return enough[0] if enough else len(choices) - 1
+
+
+def _uses_per_value(kernel: Kernel) -> float:
+    """How often the anchor uses each value of what is computed before it."""
+    if kernel.anchor is None:
+        return math.inf
+    before = [math.prod(kernel.loop_extents[i]) for i in kernel.loop_extents if 0 < i < kernel.anchor]
+    if not before:
+        return math.inf
+    return math.prod(kernel.loop_extents[kernel.anchor]) / max(before)

@@ -28,6 +28,7 @@ from tunebank.schedule.trace import Trace
 _PER_CYCLE = 2.0
 _LATENCY_CYCLES = 4.0
 _SPILL_EFFICIENCY = 0.35
+_ODD_VECTOR_EFFICIENCY = 0.1
 _MAX_ROWS = 8
 _LONG_BODY = 64  # vector instructions
 _LONG_BODY_WEIGHT = 0.25
@@ -50,6 +51,8 @@ def tile_efficiency(rows: int, columns: int, device: Device) -> float:
         accumulators / _PER_CYCLE, (rows + vectors) / _PER_CYCLE, _LATENCY_CYCLES
     )
     efficiency = useful * accumulators / _PER_CYCLE / cycles
+    if columns & (columns - 1):  # LLVM takes a vector of 24 or 48 apart into scalars
+        efficiency *= _ODD_VECTOR_EFFICIENCY
     fits = accumulators + vectors + _SPARE_REGISTERS <= device.vector_registers
     return efficiency if fits else efficiency * _SPILL_EFFICIENCY
 

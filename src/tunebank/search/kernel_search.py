@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.measure import Measurement
-from tunebank.schedule import IllegalScheduleError, Scheduled, Space, default_traces
+from tunebank.schedule import IllegalScheduleError, Scheduled, Space, Trace, default_traces
 from tunebank.schedule.registers import expected_octaves
 from tunebank.search.evolution import REFINE, CostModel, Evolution
 from tunebank.search.plan import Choice, MatchLevel, Origin
@@ -45,15 +45,15 @@ class KernelSearch:
         self._space = Space(kernel, device)
         self._donors = list(donors)
         self._candidates = rank(kernel, donors, self._space.sketches, device)
-        self._queue: deque[Candidate] = deque(self._candidates)
         self._seen: set[object] = set()
         self._evolution: Evolution | None = None
         self._measured: list[tuple[Scheduled, Measurement]] = []
         self._best: tuple[Proposal, float] | None = None
         self._untuned_us: float | None = None
-        self._default = self._default_proposal()
         self._invalid = 0
         self._failed = 0
+        self._default, others = self._defaults()
+        self._queue = deque(sorted([*self._candidates, *others], key=lambda one: one.cost))
         self.stale_rounds = 0
         """Rounds since the best latency last fell by a notable amount."""
 
@@ -63,8 +63,8 @@ class KernelSearch:
         return self._best[1] if self._best else None
 
     @property
-    def has_donor_candidates(self) -> bool:
-        """Whether a donor's candidate is still waiting."""
+    def has_candidates(self) -> bool:
+        """Whether a donor's or a default's candidate is still waiting."""
         return bool(self._queue)
 
     @property
@@ -93,7 +93,7 @@ class KernelSearch:
             if latency is None:
                 self._failed += 1
                 continue
-            if proposal.origin == "default":
+            if proposal is self._default:
                 self._untuned_us = latency
             if result.checked and (self._best is None or latency < self._best[1]):
                 self._best = (proposal, latency)
@@ -131,20 +131,27 @@ class KernelSearch:
     def _unmeasured(self) -> Proposal | None:
         """The better one of the best-ranked candidate and the default, by expectation."""
         if self._default is not None and self._queue:
-            trace = self._default.scheduled.trace
-            expected = _DEFAULT_COST + expected_octaves(trace, self.kernel, self._device)
-            if expected < self._queue[0].cost:
+            if self._expected(self._default.scheduled.trace) <= self._queue[0].cost:
                 return self._default
         candidates = self._next_candidates(1)
         return candidates[0] if candidates else self._default
 
-    def _default_proposal(self) -> Proposal | None:
-        for trace in default_traces(self._space):
+    def _defaults(self) -> tuple[Proposal | None, list[Candidate]]:
+        """The kernel's default schedule, and its relatives as candidates."""
+        traces = deque(default_traces(self._space))
+        while traces:
             try:
-                return Proposal(self._space.apply(trace), "default")
+                default = Proposal(self._space.apply(traces.popleft()), "default")
             except IllegalScheduleError:
                 continue
-        return None
+            self._seen.add(default.scheduled.trace.identity)
+            others = [Candidate(trace, None, self._expected(trace)) for trace in traces]
+            return default, others
+        return None, []
+
+    def _expected(self, trace: Trace) -> float:
+        """Expected cost of a default schedule; see `Candidate.cost`."""
+        return _DEFAULT_COST + expected_octaves(trace, self.kernel, self._device)
 
     def _next_candidates(self, count: int) -> list[Proposal]:
         """Legal candidates not seen yet, by rank."""
@@ -158,7 +165,8 @@ class KernelSearch:
                 continue
             if scheduled.trace.identity not in self._seen:
                 self._seen.add(scheduled.trace.identity)
-                proposals.append(Proposal(scheduled, "transfer", candidate.donor))
+                origin: Origin = "transfer" if candidate.donor else "default"
+                proposals.append(Proposal(scheduled, origin, candidate.donor))
         return proposals
 
     def _refinements(self, count: int) -> list[Proposal]:

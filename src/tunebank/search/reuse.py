@@ -166,7 +166,7 @@ class _Reuse:
 
     def _expected_gain_us(self, search: KernelSearch) -> float:
         best = search.best_us
-        if best is None or not (search.has_donor_candidates or search.can_refine):
+        if best is None or not (search.has_candidates or search.can_refine):
             return 0.0
         ideal = search.kernel.flops / self._best_rate() if self._best_rate() else 0.0
         headroom = max(best - ideal, 0.05 * best)
