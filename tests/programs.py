@@ -165,9 +165,7 @@ def _padded(x: Any, pad: int, *, axes: Sequence[int], names: str) -> Any:
     return te.compute(shape, rule, name=f"{names}pad")
 
 
-def _function(
-    inputs: list[Any], result: Any, epilogue: Sequence[str], names: str
-) -> tirx.PrimFunc:
+def _function(inputs: list[Any], result: Any, epilogue: Sequence[str], names: str) -> tirx.PrimFunc:
     for step in epilogue:
         result, more = _after(step, result, f"{names}{step}_{len(inputs)}")
         inputs = [*inputs, *more]

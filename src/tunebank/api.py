@@ -127,6 +127,11 @@ def compile_model(
         budget_seconds=time_budget_seconds,
         inspect=partial(inspect_draft, model, verified=verify) if runs_here else _as_it_is,
     )
+    if manifest.verified is not None and not manifest.verified.conclusive:
+        report(
+            "verification is inconclusive: the model's outputs don't follow its inputs (are its "
+            "weights constant?), so that wrong kernels would agree too"
+        )
     end = time.monotonic()
     return CompileResult(
         path=folder,
@@ -255,7 +260,7 @@ def bench_artifact(
         threads: threads for all; None takes those of the artifact.
         rounds: turns that each gets.
         min_seconds: time that each is measured for at least.
-        report: called with lines of text.
+        report: called with lines of text and `RoundProgress`.
 
     Raises:
         UsageError: a name that is none of these, or whose inputs differ.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunebank.runtime.manifest import Latency, Manifest
+from tunebank.runtime.manifest import Latency, Manifest, VerificationResult
 
 if TYPE_CHECKING:
     from tunebank.runtime.bench import LatencySamples, Ratio
@@ -61,18 +61,14 @@ class CompileResult:
 
     def to_json(self) -> dict[str, Any]:
         """What `tunebank compile --json` prints."""
-        verified, latency = self.manifest.verified, self.manifest.latency_ms
+        latency = self.manifest.latency_ms
         return {
             "search_seconds": self.search_seconds,
             "prepare_seconds": self.prepare_seconds,
             "build_seconds": self.build_seconds,
             "total_seconds": self.total_seconds,
             "latency_ms": latency.model_dump() if latency else None,
-            "verified": (
-                {"passed": verified.passed, "max_abs_error": verified.max_abs_error}
-                if verified
-                else None
-            ),
+            "verified": _verified_json(self.manifest.verified),
             "kernels": [_kernel_json(entry) for entry in self.manifest.kernels],
         }
 
@@ -170,6 +166,14 @@ class BenchResult:
                 for name, samples in self.against.items()
             },
         }
+
+
+def _verified_json(verified: VerificationResult | None) -> dict[str, Any] | None:
+    """`passed` is None where the comparison could not have failed."""
+    if verified is None:
+        return None
+    passed = verified.passed if verified.conclusive else None
+    return {"passed": passed, "max_abs_error": verified.max_abs_error}
 
 
 def _latency_json(samples: LatencySamples) -> dict[str, float]:

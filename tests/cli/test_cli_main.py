@@ -182,6 +182,19 @@ def test_debug_shows_where(
     assert "Traceback" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", [[], ["--debug"]])
+def test_warnings_of_libraries_are_for_debugging(option: list[str], tmp_path: Path) -> None:
+    program = (
+        "import warnings\n"
+        "from tunebank.bank import sql\n"
+        "sql.SqlBank.__init__ = lambda *a, **k: warnings.warn('beware')\n"
+        "from tunebank.cli import main; import sys; main([*sys.argv[1:], 'bank', 'stats'])"
+    )
+    argv = [sys.executable, "-c", program, *option]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert ("UserWarning: beware" in done.stderr) == bool(option)
+
+
 def test_a_reader_that_has_gone_is_no_error(tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "tunebank", "bank", "path", "--bank", str(tmp_path / "b.db")]
     read, write = os.pipe()

@@ -37,6 +37,11 @@ def test_tuning() -> None:
     assert (now.done, now.left_seconds) == (0.5, 20.0), "only this run's trials tell the pace"
 
 
+def test_rounds() -> None:
+    now = stand(SimpleNamespace(round=3, rounds=10))
+    assert (now.text, now.done) == ("round 3 of 10", 0.2), "the third is yet to be run"
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.2, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")],

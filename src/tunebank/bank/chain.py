@@ -16,6 +16,7 @@ from tunebank.bank.record import Record
 from tunebank.bank.sql import SqlBank
 
 ENVIRONMENT_VARIABLE = "TUNEBANK_BANK"
+_IN_MEMORY = "sqlite://"
 
 
 class BankChain:
@@ -142,7 +143,8 @@ def open_banks(
     try:
         for index, url in enumerate(urls or [_default_to_open(create)]):
             only_read = index > 0 and not _can_write(url)
-            banks.append(SqlBank(url, create=create and index == 0, readonly=only_read))
+            is_made = (create and index == 0) or url == _IN_MEMORY
+            banks.append(SqlBank(url, create=is_made, readonly=only_read))
         if include_shipped:
             banks.extend(SqlBank(str(path), readonly=True) for path in shipped_banks())
     except BaseException:
@@ -156,7 +158,7 @@ def _default_to_open(create: bool) -> str:
     """The default bank, or one in memory in its stead."""
     url = default_url()
     path = sqlite_path(url)
-    return url if create or path is None or path.exists() else "sqlite://"
+    return url if create or path is None or path.exists() else _IN_MEMORY
 
 
 def _can_write(url: str) -> bool:

@@ -10,8 +10,10 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Sequence
-from typing import NoReturn
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 import click
 
@@ -72,7 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command line and ends the process."""
     settings = Settings()
     try:
-        code = _run(arguments, settings)
+        with _library_warnings_hidden(settings):
+            code = _run(arguments, settings)
         sys.stdout.flush()
     except BrokenPipeError:
         code = _reader_gone()
@@ -104,6 +107,20 @@ def _run(arguments: Sequence[str] | None, settings: Settings) -> int:
         return 1
     # Outside of standalone mode click returns the code of `ctx.exit` as it returns results.
     return value if isinstance(value, int) else 0
+
+
+@contextmanager
+def _library_warnings_hidden(settings: Settings) -> Iterator[None]:
+    """Libraries warn their callers in Python's words; a user sees them with `--debug` alone."""
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def show_if_debugging(*about: Any, **more: Any) -> None:
+            if settings.debug:
+                show(*about, **more)
+
+        warnings.showwarning = show_if_debugging
+        yield
 
 
 def _one_line(error: Exception) -> str:

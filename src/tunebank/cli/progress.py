@@ -36,6 +36,8 @@ def stand(event: Any) -> Stand:
         return Stand(event)
     if hasattr(event, "total_trials"):
         return _tuning(event)
+    if hasattr(event, "rounds"):
+        return Stand(f"round {event.round} of {event.rounds}", (event.round - 1) / event.rounds)
     done = min(1.0, event.seconds / event.budget_seconds) if event.budget_seconds else 1.0
     best = f", kernels {event.kernels_us / 1e3:.2f} ms" if event.kernels_us else ""
     left = max(0.0, event.budget_seconds - event.seconds)

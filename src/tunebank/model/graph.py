@@ -5,22 +5,15 @@ ONNX ─from_onnx─▶ Relax ─layout─▶ NHWC/HWIO ─legalise, fold, fuse�
 
 from __future__ import annotations
 
-from typing import Any
-
 import tvm
 from tvm import ir, relax
-from tvm.relax.expr_functor import PyExprMutator, mutator
 from tvm.relax.frontend.onnx import from_onnx
 
 from tunebank import _tvm
 from tunebank.errors import ModelError
 from tunebank.model.fold import fold_constants
+from tunebank.model.layout import in_nhwc
 from tunebank.model.onnx_file import OnnxModel
-
-_LAYOUTS = {
-    "relax.nn.conv2d": ["NHWC", "HWIO"],
-    "relax.nn.conv2d_transpose": ["NHWC", "HWIO"],
-}
 
 
 def fused_module(model: OnnxModel, target: tvm.target.Target) -> tuple[ir.IRModule, list[str]]:
@@ -68,54 +61,8 @@ def _imported(model: OnnxModel) -> ir.IRModule:
 def _in_nhwc(module: ir.IRModule, warnings: list[str]) -> ir.IRModule:
     """Convolutions in NHWC with HWIO weights, which schedule to about twice the speed."""
     try:
-        module = relax.transform.ConvertLayout(_LAYOUTS)(module)
-        return _sink_transposes(relax.transform.Normalize()(module))
+        return in_nhwc(module)
     except (RuntimeError, ValueError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         warnings.append(f"convolutions stay in NCHW, which is slower: {lines[-1][:200]}")
         return module
-
-
-@mutator
-class _TransposeSinker(PyExprMutator):  # type: ignore[misc]
-    """Takes the transposes around a clip away.
-
-        permute_dims(clip(permute_dims(x, p)), q)   →   clip(x)     where q undoes p
-
-    `ConvertLayout` does not pass through a clip, so that each ReLU6 would stand between two
-    transposes: a third of MobileNetV2's time.
-    """
-
-    def visit_call_(self, call: ir.Call) -> Any:
-        call = self.visit_expr_post_order(call)
-        clip = self._operand(call, "relax.permute_dims")
-        inner = self._operand(clip, "relax.clip")
-        if inner is None or not self._is_call(inner, "relax.permute_dims"):
-            return call
-        outer_axes, inner_axes = _axes(call), _axes(inner)
-        if [inner_axes[axis] for axis in outer_axes] != list(range(len(outer_axes))):
-            return call
-        return relax.op.clip(inner.args[0], *clip.args[1:])
-
-    def _operand(self, call: Any, name: str) -> Any:
-        """What defines the first argument of a call of that operator; else None."""
-        if not self._is_call(call, name) or not isinstance(call.args[0], relax.Var):
-            return None
-        return self.lookup_binding(call.args[0])
-
-    @staticmethod
-    def _is_call(expr: Any, name: str) -> bool:
-        return isinstance(expr, ir.Call) and getattr(expr.op, "name", "") == name
-
-
-def _axes(permute: ir.Call) -> list[int]:
-    axes = permute.attrs.axes
-    rank = len(permute.ty.shape)
-    return [int(axis) % rank for axis in axes] if axes is not None else list(range(rank))[::-1]
-
-
-def _sink_transposes(module: ir.IRModule) -> ir.IRModule:
-    sinker = _TransposeSinker(module)
-    main = module.get_global_var("main")
-    sinker.builder_.update_func(main, sinker.visit_expr(module["main"]))
-    return relax.transform.DeadCodeElimination(["main"])(sinker.builder_.get())

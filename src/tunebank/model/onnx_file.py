@@ -21,6 +21,8 @@ from tunebank.errors import ModelError
 
 InputShapes = Mapping[str, Sequence[int]]
 
+_MAX_EXTENT = 2**31 - 1
+
 _TYPES = {
     onnx.TensorProto.FLOAT: "float32",
     onnx.TensorProto.FLOAT16: "float16",
@@ -109,26 +111,43 @@ def _fix_shapes(
         if name not in names:
             raise ModelError(f"{path}: no input {name!r}; inputs: {', '.join(names)}")
     for value in inputs:
-        dims = value.type.tensor_type.shape.dim
-        given = shapes.get(value.name)
-        if given is not None:
-            if len(given) != len(dims):
-                raise ModelError(
-                    f"{path}: input {value.name!r} has {len(dims)} dimensions, "
-                    f"--input-shape gives {len(given)}"
-                )
-            for dim, extent in zip(dims, given, strict=True):
-                if dim.HasField("dim_value") and dim.dim_value > 0 and dim.dim_value != extent:
-                    raise ModelError(
-                        f"{path}: input {value.name!r} is fixed to {_shape_text(value)}, "
-                        f"--input-shape gives {','.join(map(str, given))}"
-                    )
-                dim.dim_value = int(extent)
-        elif any(dim.dim_value <= 0 for dim in dims):
+        if value.name in shapes:
+            _fix_shape(path, value, shapes[value.name])
+        elif not value.type.tensor_type.HasField("shape") and value.type.HasField("tensor_type"):
+            raise ModelError(
+                f"{path}: input {value.name!r} has no shape; "
+                f"give one with --input-shape {value.name}:1,3,224,224"
+            )
+        elif any(dim.dim_value <= 0 for dim in value.type.tensor_type.shape.dim):
             raise ModelError(
                 f"{path}: input {value.name!r} has a dynamic shape {_shape_text(value)}; "
                 f"fix it with --input-shape {value.name}:{_shape_hint(value)}"
             )
+
+
+def _fix_shape(path: Path, value: onnx.ValueInfoProto, given: Sequence[int]) -> None:
+    """Writes a given shape into an input, where it agrees with what is known."""
+    shape = value.type.tensor_type.shape
+    if not value.type.tensor_type.HasField("shape"):
+        shape.dim.extend(onnx.TensorShapeProto.Dimension() for _ in given)
+    if len(given) != len(shape.dim):
+        raise ModelError(
+            f"{path}: input {value.name!r} has {len(shape.dim)} dimensions, "
+            f"--input-shape gives {len(given)}"
+        )
+    if not all(1 <= extent <= _MAX_EXTENT for extent in given):
+        raise ModelError(
+            f"{path}: --input-shape {value.name}:{','.join(map(str, given))}: "
+            f"a dimension is at least 1 and at most {_MAX_EXTENT}"
+        )
+    pairs = list(zip(shape.dim, given, strict=True))
+    if any(dim.dim_value > 0 and dim.dim_value != extent for dim, extent in pairs):
+        raise ModelError(
+            f"{path}: input {value.name!r} is fixed to {_shape_text(value)}, "
+            f"--input-shape gives {','.join(map(str, given))}"
+        )
+    for dim, extent in pairs:
+        dim.dim_value = int(extent)
 
 
 def _shape_text(value: onnx.ValueInfoProto) -> str:

@@ -144,5 +144,7 @@ def _kernels_line(kernels: Iterable[Mapping[str, Any]]) -> list[str]:
 def _verified_line(verified: Mapping[str, Any] | None) -> str:
     if not verified:
         return "verified: no"
+    if verified["passed"] is None:
+        return "verified: inconclusive, the model's outputs don't follow its inputs"
     outcome = "agrees with ONNX Runtime" if verified["passed"] else "DIFFERS from ONNX Runtime"
     return f"verified: {outcome}, largest absolute error {verified['max_abs_error']:.2g}"

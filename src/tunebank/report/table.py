@@ -14,6 +14,7 @@ from tunebank.report.plan import PlanRow
 _WIDTH_OFF_TERMINAL = 1000  # rich would cut at 80 columns; a table is as wide as its texts
 _BAR_COLUMNS = 30
 _MATCH_STYLES = {"exact": "green", "class": "cyan", "anchor": "yellow"}
+_OWN = "(own)"  # chosen was the kernel's default schedule, or what came of it
 _FASTER, _SLOWER = "green", "red"
 
 _KERNEL_COLUMNS = (
@@ -64,7 +65,7 @@ def print_plan(rows: Sequence[PlanRow]) -> None:
             str(row.weight),
             f"{row.gflop:.3f}",
             row.match,
-            row.source or "-",
+            row.source or _OWN,
             str(row.candidates),
             _number(row.expected_us, ".0f"),
         )
@@ -99,7 +100,7 @@ def _kernel_cells(row: KernelRow) -> tuple[str, ...]:
         str(row.weight),
         f"{row.gflop:.3f}",
         row.match,
-        row.source or "-",
+        row.source or _OWN,
         _number(row.untuned_us, ".0f"),
         _number(row.latency_us, ".0f"),
         _number(row.speedup, ".2f", "x"),

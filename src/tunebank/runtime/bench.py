@@ -80,13 +80,21 @@ class Ratio:
     high: float
 
 
+@dataclass(frozen=True)
+class RoundProgress:
+    """A round that begins: which, counted from 1, and of how many. Shown to the user."""
+
+    round: int
+    rounds: int
+
+
 def bench(
     contestants: Mapping[str, Contestant],
     *,
     rounds: int = 10,
     min_seconds: float = 2.0,
     pause_seconds: float = PAUSE_SECONDS,
-    report: Callable[[str], None] = lambda text: None,
+    report: Callable[[RoundProgress], None] = lambda progress: None,
 ) -> dict[str, LatencySamples]:
     """Times contestants in turns; see the head of this file for how and why.
 
@@ -95,7 +103,7 @@ def bench(
         rounds: how many turns each gets.
         min_seconds: time that each is measured for at least, all rounds together.
         pause_seconds: rest before each turn.
-        report: called before each round with a line for the user.
+        report: called before each round.
 
     Raises:
         ValueError: no contestants, or no rounds.
@@ -108,7 +116,7 @@ def bench(
     blocks: dict[str, list[tuple[float, ...]]] = {name: [] for name in contestants}
     order, draw = list(contestants), random.Random(_SEED)  # noqa: S311  no secret
     for index in range(rounds):
-        report(f"round {index + 1} of {rounds}")
+        report(RoundProgress(index + 1, rounds))
         draw.shuffle(order)
         for name in order:
             time.sleep(pause_seconds)

@@ -67,9 +67,13 @@ class Versions(_Entry):
 
 
 class VerificationResult(_Entry):
-    """Outcome of the comparison with ONNX Runtime."""
+    """Outcome of the comparison with ONNX Runtime.
+
+    It tells nothing if it was not conclusive: outputs that don't follow the inputs agree anyway.
+    """
 
     passed: bool
+    conclusive: bool
     max_abs_error: float
     max_rel_error: float
     worst: str

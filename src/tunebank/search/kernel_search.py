@@ -16,8 +16,10 @@ from tunebank.search.plan import Choice, MatchLevel, Origin
 from tunebank.transfer import Candidate, Donor, rank
 
 _WORSE_TILE_OCTAVES = 0.5
-_DEFAULT_COST = 0.5
+_DEFAULT_COST = 0.1
 """Octaves by which a default schedule is expected to lose to the best; see `Candidate.cost`."""
+_RELATIVE_COST = 0.4
+"""The same of its relatives, more: the donors are tried first, and tell more."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,9 @@ class KernelSearch:
             except IllegalScheduleError:
                 continue
             self._seen.add(default.scheduled.trace.identity)
-            others = [Candidate(trace, None, self._expected(trace)) for trace in traces]
+            others = [
+                Candidate(trace, None, self._expected(trace) + _RELATIVE_COST) for trace in traces
+            ]
             return default, others
         return None, []
 
