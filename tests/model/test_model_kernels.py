@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import tvm
@@ -12,6 +13,7 @@ from networks import write_small_network
 from tvm import ir, relax, tirx, topi
 
 from tunebank.device import Device
+from tunebank.lab.zoo import GraphBuilder
 from tunebank.model import Model, fold_constants, load_model
 
 
@@ -47,8 +49,30 @@ def test_convolutions_are_in_nhwc(model: Model) -> None:
         _, height, width, channels, *_ = kernel.loop_extents[kernel.anchor]
         assert height == width
         assert channels in (16, 24)
-    names = [kernel.name for kernel in model.kernels]
-    assert sum("transpose" in name for name in names) <= 1, "of the input alone"
+
+
+def test_no_transpose_stands_between_two_convolutions(model: Model) -> None:
+    """The layout passes through clips, sums and pooling: the input and the last vector remain."""
+    transposes = [kernel for kernel in model.kernels if "transpose" in kernel.name]
+    assert sum(kernel.weight for kernel in transposes) <= 2
+    assert {kernel.flops for kernel in transposes} == {0.0}
+    (pool,) = (kernel for kernel in model.kernels if kernel.name.startswith("max_pool"))
+    assert pool.loop_extents[1][-3:] == (16, 2, 2), "channels last"
+    assert {extent for kernel in transposes for extent in kernel.loop_extents[1]} <= {1, 3, 12, 24}
+
+
+def test_a_clip_keeps_its_bounds(tmp_path: Path, device: Device) -> None:
+    """Clips stand aside while the layout is converted; each comes back with its own bounds."""
+    g = GraphBuilder(seed=1)
+    x = "x"
+    for low, high in ((-0.5, 0.25), (0.0, 0.125), (-0.0625, 3.0)):
+        bounds = [g._weight(np.array(value)) for value in (low, high)]
+        x = g.op("Clip", g.conv_bn(x, 4, 4, kernel=1, act=""), *bounds)
+    path = tmp_path / "clips.onnx"
+    onnx.save(g.finish("clips", x, input_shape=(1, 4, 5, 5), output_shape=(1, 4, 5, 5)), path)
+    actual, expected = outputs(load_model(path, device), path, device, (1, 4, 5, 5))
+    assert expected.min() < 0 < expected.max()
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-6)
 
 
 def test_what_follows_a_convolution_is_fused_into_it(model: Model) -> None:
@@ -85,15 +109,22 @@ def test_weights_of_kernels_may_be_packed(model: Model) -> None:
 
 
 def test_the_numbers_are_those_of_onnx_runtime(model: Model, path: Path, device: Device) -> None:
-    x = np.random.default_rng(3).standard_normal((1, 3, 12, 12)).astype(np.float32)
+    actual, expected = outputs(model, path, device, (1, 3, 12, 12))
+    scale = float(np.abs(expected).max())
+    assert scale > 0.01, "numbers that say something"
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * scale)
+
+
+def outputs(
+    model: Model, path: Path, device: Device, shape: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """What our graph, unscheduled, and ONNX Runtime give for the same random input."""
+    x = np.random.default_rng(3).standard_normal(shape).astype(np.float32)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     (expected,) = session.run(None, {"x": x})
     machine = relax.VirtualMachine(tvm.compile(model.module, target=device.tvm_target()), tvm.cpu())
     result = machine["main"](tvm.runtime.tensor(x))
-    actual = (result if hasattr(result, "numpy") else result[0]).numpy()
-    scale = float(np.abs(expected).max())
-    assert scale > 0.01, "numbers that say something"
-    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * scale)
+    return (result if hasattr(result, "numpy") else result[0]).numpy(), expected
 
 
 def test_constants_are_folded(device: Device) -> None:

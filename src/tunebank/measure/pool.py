@@ -18,6 +18,8 @@ from tunebank.errors import MeasurementError
 from tunebank.measure.protocol import Message, read_message, write_message
 
 START_TIMEOUT_SECONDS = 60.0
+_LAST_SECONDS = 2.0
+"""How long a worker that has closed its stream may take to end."""
 
 
 class WorkerCrashError(Exception):
@@ -45,7 +47,7 @@ class WorkerProcess:
         self._is_ready = False
         self._deadline = 0.0
         self.generation = 0
-        """How often the process was started: programs built in an earlier one are gone."""
+        """Rises when the process is lost: programs built in an earlier generation are gone."""
 
     def start(self) -> None:
         """Starts the process without waiting, so that several can start side by side."""
@@ -63,7 +65,6 @@ class WorkerProcess:
         assert process.stdin is not None
         assert process.stdout is not None
         self._running = _Running(process, process.stdin, process.stdout, log)
-        self.generation += 1
         self._is_ready = False
         self._deadline = time.monotonic() + START_TIMEOUT_SECONDS
 
@@ -104,7 +105,11 @@ class WorkerProcess:
         if not ready:
             self.stop()
             raise WorkerTimeoutError("no answer in time")
-        answer = read_message(self._running.answers)
+        try:
+            answer = read_message(self._running.answers)
+        except ValueError as error:  # a candidate may have written over anything
+            self.stop()
+            raise WorkerCrashError(f"worker answered nonsense: {error}") from error
         if answer is None:
             reason = self._obituary()
             self.stop()
@@ -126,6 +131,7 @@ class WorkerProcess:
         if self._running is None:
             return
         running, self._running = self._running, None
+        self.generation += 1
         running.process.kill()
         running.process.wait()
         for stream in (running.requests, running.answers, running.log):
@@ -134,7 +140,10 @@ class WorkerProcess:
 
     def _obituary(self) -> str:
         assert self._running is not None
-        code = self._running.process.wait()
+        try:
+            code = self._running.process.wait(timeout=_LAST_SECONDS)
+        except subprocess.TimeoutExpired:
+            return "worker closed its stream"
         self._running.log.seek(0)
         lines = self._running.log.read()[-4000:].decode(errors="replace").strip().splitlines()
         how = f"signal {-code}" if code < 0 else f"exit code {code}"

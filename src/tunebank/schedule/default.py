@@ -93,7 +93,8 @@ def _uses_per_value(kernel: Kernel) -> float:
     """How often the anchor uses each value of what is computed before it."""
     if kernel.anchor is None:
         return math.inf
-    before = [math.prod(kernel.loop_extents[i]) for i in kernel.loop_extents if 0 < i < kernel.anchor]
+    extents = kernel.loop_extents
+    before = [math.prod(extents[i]) for i in extents if 0 < i < kernel.anchor]
     if not before:
         return math.inf
     return math.prod(kernel.loop_extents[kernel.anchor]) / max(before)

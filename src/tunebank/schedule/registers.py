@@ -47,9 +47,7 @@ def tile_efficiency(rows: int, columns: int, device: Device) -> float:
     vectors = math.ceil(columns / device.vector_lanes)
     useful = columns / (vectors * device.vector_lanes)
     accumulators = rows * vectors
-    cycles = max(
-        accumulators / _PER_CYCLE, (rows + vectors) / _PER_CYCLE, _LATENCY_CYCLES
-    )
+    cycles = max(accumulators / _PER_CYCLE, (rows + vectors) / _PER_CYCLE, _LATENCY_CYCLES)
     efficiency = useful * accumulators / _PER_CYCLE / cycles
     if columns & (columns - 1):  # LLVM takes a vector of 24 or 48 apart into scalars
         efficiency *= _ODD_VECTOR_EFFICIENCY

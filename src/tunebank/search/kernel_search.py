@@ -132,9 +132,12 @@ class KernelSearch:
 
     def _unmeasured(self) -> Proposal | None:
         """The better one of the best-ranked candidate and the default, by expectation."""
-        if self._default is not None and self._queue:
-            if self._expected(self._default.scheduled.trace) <= self._queue[0].cost:
-                return self._default
+        if (
+            self._default is not None
+            and self._queue
+            and self._expected(self._default.scheduled.trace) <= self._queue[0].cost
+        ):
+            return self._default
         candidates = self._next_candidates(1)
         return candidates[0] if candidates else self._default
 

@@ -23,7 +23,7 @@ from tunebank.search.deposit import to_record
 from tunebank.search.evolution import CostModel
 from tunebank.search.kernel_search import KernelSearch, Proposal
 from tunebank.search.plan import Plan
-from tunebank.transfer import match
+from tunebank.transfer import Donor, match
 
 FIRST_DONORS = 2
 BATCH = 12
@@ -112,15 +112,10 @@ class _Reuse:
         self._start = time.monotonic()
 
     def run(self) -> Plan:
-        interrupted = False
+        interrupted = self._match_all()
         try:
-            for kernel in self._model.kernels:
-                excluded = self._settings.exclude_sources
-                donors = match(kernel, self._bank, exclude_sources=excluded)
-                self._searches[kernel.key] = KernelSearch(
-                    kernel, donors, self._device, self._cost_model
-                )
-            if self._measurer is not None and self._settings.budget_seconds > 0:
+            may_measure = self._measurer is not None and self._settings.budget_seconds > 0
+            if may_measure and not interrupted:
                 self._first_round()
                 self._rounds()
         except KeyboardInterrupt:
@@ -131,6 +126,21 @@ class _Reuse:
             measured=self._measured,
             interrupted=interrupted,
         )
+
+    def _match_all(self) -> bool:
+        """Finds the donors of all kernels; if interrupted the rest go without, and it says so."""
+        interrupted = False
+        for kernel in self._model.kernels:
+            donors: list[Donor] = []
+            if not interrupted:
+                try:
+                    excluded = self._settings.exclude_sources
+                    donors = match(kernel, self._bank, exclude_sources=excluded)
+                except KeyboardInterrupt:
+                    interrupted = True
+            search = KernelSearch(kernel, donors, self._device, self._cost_model)
+            self._searches[kernel.key] = search
+        return interrupted
 
     @property
     def _left(self) -> float:

@@ -42,9 +42,7 @@ _Factors = dict[tuple[int, tuple[int, ...], int], tuple[int, ...]]
 _Fit = Callable[..., tuple[int, ...]]
 
 
-def adapt(
-    donor: Donor, kernel: Kernel, sketches: Iterable[Trace], device: Device
-) -> list[Trace]:
+def adapt(donor: Donor, kernel: Kernel, sketches: Iterable[Trace], device: Device) -> list[Trace]:
     """Variants of the donor's schedule for the kernel, the most faithful first.
 
     Args:
@@ -102,9 +100,7 @@ def _matching_sketches(
     return sorted(matching, key=lambda sketch: sketch.structure != trace.structure)
 
 
-def _fitted(
-    base: Trace, given: _Factors, kernel: Kernel, fit: _Fit, tile: dict[int, int]
-) -> Trace:
+def _fitted(base: Trace, given: _Factors, kernel: Kernel, fit: _Fit, tile: dict[int, int]) -> Trace:
     """The base with the donor's factors fitted to the target's extents.
 
     Args:
