@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    from tunebank.bank import Bank
     from tunebank.device import Device
+
+LOGS = Path(__file__).parent / "assets" / "metaschedule_resnet18"
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +21,16 @@ def device() -> Device:
     from tunebank.device import detect_device
 
     return detect_device(threads=1)
+
+
+@pytest.fixture(scope="session")
+def resnet18_bank(tmp_path_factory: pytest.TempPathFactory) -> Bank:
+    """Donors that MetaSchedule tuned: 28 records of 4 kernels of ResNet-18. Not to be written."""
+    from tunebank.bank import SqlBank, import_records
+
+    folder = tmp_path_factory.mktemp("logs")
+    for packed in LOGS.glob("*.gz"):
+        (folder / packed.stem).write_bytes(gzip.decompress(packed.read_bytes()))
+    bank = SqlBank("sqlite://")
+    assert import_records(bank, f"metaschedule:{folder}", source="resnet18").new == 28
+    return bank

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import sqlite3
+import time
 import urllib.parse
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from tunebank.errors import BankError, MissingExtraError
 
 _BUSY_SECONDS = 30.0
+_RETRY_SECONDS = 0.02
 _SQLITE_HEADER = b"SQLite format 3\0"
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
 
@@ -90,9 +93,22 @@ def open_engine(url: str, path: Path | None, *, readonly: bool) -> sa.Engine:
     @sa.event.listens_for(engine, "connect")
     def _configure(connection: Any, _: Any) -> None:
         for pragma in _PRAGMAS:
-            connection.execute(f"PRAGMA {pragma}")
+            _execute_patiently(connection, f"PRAGMA {pragma}")
 
     return engine
+
+
+def _execute_patiently(connection: Any, statement: str) -> None:
+    """Executes while others hold locks: SQLite's timeout does not cover a change of journal."""
+    end = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            connection.execute(statement)
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > end:
+                raise
+            time.sleep(_RETRY_SECONDS)
 
 
 def file_bytes(path: Path) -> int:

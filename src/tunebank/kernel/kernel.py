@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from tvm import ir, tirx
+from tvm import DataType, ir, tirx
 from tvm.ir import IRModule
 from tvm.s_tir.analysis import estimate_tir_flops
 
@@ -91,6 +92,16 @@ class Kernel:
     def anchor(self) -> int | None:
         """Position of the anchor block, the reduction that iterates most."""
         return anchor_position(self.sites)
+
+    @cached_property
+    def argument_bytes(self) -> int:
+        """Memory that the arguments of one call take, in bytes."""
+        total = 0
+        for param in self.func.params:
+            if tirx.is_buffer_var(param):
+                extents = [int(e) for e in param.shape if isinstance(e, tirx.IntImm)]
+                total += math.prod(extents) * DataType(str(param.dtype)).bits // 8
+        return total
 
     @property
     def gflop(self) -> float:

@@ -33,6 +33,7 @@ _Parameter = tuple[str, tuple[int, ...]]
 
 _PR_SET_PDEATHSIG = 1
 _WARM_UP_RUNS = 1
+_MAX_ARRAY_BYTES = 256 * 1024**2
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Worker:
         self._threads = threads
         self._programs: dict[str, _Program] = {}
         self._arrays: dict[tuple[str, tuple[int, ...], int], Any] = {}
+        self._array_bytes = 0
 
     def handle(self, request: Message) -> Message:
         """Answers one request."""
@@ -149,9 +151,11 @@ class Worker:
 
         key = (dtype, shape, index)
         if key not in self._arrays:
-            if len(self._arrays) > 64:
-                self._arrays.clear()
-            self._arrays[key] = tvm.runtime.tensor(_random(dtype, shape, index))
+            array = _random(dtype, shape, index)
+            self._array_bytes += array.nbytes
+            if self._array_bytes > _MAX_ARRAY_BYTES:
+                self._arrays, self._array_bytes = {}, array.nbytes
+            self._arrays[key] = tvm.runtime.tensor(array)
         return self._arrays[key]
 
 

@@ -53,7 +53,7 @@ class KernelSearch:
         self._best: tuple[Proposal, float] | None = None
         self._untuned_us: float | None = None
         self._invalid = 0
-        self._failed = 0
+        self._failures: list[Proposal] = []
         self._default, others = self._defaults()
         self._queue = deque(sorted([*self._candidates, *others], key=lambda one: one.cost))
         self.stale_rounds = 0
@@ -93,7 +93,7 @@ class KernelSearch:
             self._measured.append((proposal.scheduled, result))
             latency = result.latency_us
             if latency is None:
-                self._failed += 1
+                self._failures.append(proposal)
                 continue
             if proposal is self._default:
                 self._untuned_us = latency
@@ -127,19 +127,20 @@ class KernelSearch:
             candidates=len(self._candidates),
             measured=len(self._measured),
             invalid=self._invalid,
-            failed=self._failed,
+            failed=len(self._failures),
         )
 
     def _unmeasured(self) -> Proposal | None:
         """The better one of the best-ranked candidate and the default, by expectation."""
+        default = self._default if self._default not in self._failures else None
         if (
-            self._default is not None
+            default is not None
             and self._queue
-            and self._expected(self._default.scheduled.trace) <= self._queue[0].cost
+            and self._expected(default.scheduled.trace) <= self._queue[0].cost
         ):
-            return self._default
+            return default
         candidates = self._next_candidates(1)
-        return candidates[0] if candidates else self._default
+        return candidates[0] if candidates else default
 
     def _defaults(self) -> tuple[Proposal | None, list[Candidate]]:
         """The kernel's default schedule, and its relatives as candidates."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from tunebank.bank import Bank
 from tunebank.device import Device
+from tunebank.kernel import Kernel
 from tunebank.measure import Measurement, Measurer
 from tunebank.model import Model
 from tunebank.search.deposit import to_record
@@ -27,6 +28,7 @@ from tunebank.transfer import Donor, match
 
 FIRST_DONORS = 2
 BATCH = 12
+_BATCH_BYTES = 128 * 1024**2
 _NEGLIGIBLE_SHARE = 0.002
 """Search stops when no kernel promises this share of the model's time."""
 
@@ -108,6 +110,7 @@ class _Reuse:
         self._cost_model = CostModel(device)
         self._searches: dict[str, KernelSearch] = {}
         self._measured = 0
+        self._spent: dict[str, float] = {}
         self._spent_per_candidate = 0.2
         self._start = time.monotonic()
 
@@ -152,20 +155,25 @@ class _Reuse:
         for search in self._searches.values():
             pending.extend((search, proposal) for proposal in search.first(FIRST_DONORS))
         while pending and self._left > 0:
-            batch, pending = pending[:BATCH], pending[BATCH:]
+            size = min(_most_at_once(search.kernel) for search, _ in pending[:BATCH])
+            batch, pending = pending[:size], pending[size:]
             self._measure(batch)
 
     def _rounds(self) -> None:
-        while True:
-            size = min(BATCH, int(self._left / self._spent_per_candidate))
-            search = self._most_promising() if size >= 2 else None
-            if search is None:
+        while (search := self._most_promising()) is not None:
+            size = min(self._affordable(search), _most_at_once(search.kernel))
+            if size < 1:
                 return
             proposals = search.propose(size)
             if not proposals:
                 search.stale_rounds += 4  # its space seems exhausted: others first
                 continue
             self._measure([(search, proposal) for proposal in proposals])
+
+    def _affordable(self, search: KernelSearch) -> int:
+        """How many candidates of the kernel the time left is enough for."""
+        seconds = self._spent.get(search.kernel.key, self._spent_per_candidate)
+        return int(self._left / seconds)
 
     def _most_promising(self) -> KernelSearch | None:
         gains = {key: self._expected_gain_us(search) for key, search in self._searches.items()}
@@ -208,7 +216,8 @@ class _Reuse:
             self._searches[key].observe(measured)
             self._searches[key].learn(measured)
             self._deposit(measured)
-        spent = (time.monotonic() - start) / max(1, len(batch))
+        spent = (time.monotonic() - start) / len(batch)
+        self._spent.update({search.kernel.key: spent for search, _ in batch})
         self._spent_per_candidate = 0.7 * self._spent_per_candidate + 0.3 * spent
         self._report(
             Progress(
@@ -235,3 +244,11 @@ class _Reuse:
                 for proposal, result in measured
             ]
         )
+
+
+def _most_at_once(kernel: Kernel) -> int:
+    """How many candidates of the kernel to measure before looking at the clock again.
+
+    Fewer of one with large arguments: to draw, pack and flush a weight of 400 MB takes seconds.
+    """
+    return max(1, min(BATCH, _BATCH_BYTES // max(1, kernel.argument_bytes)))

@@ -74,6 +74,7 @@ def tune(
     cost_model = CostModel(device)
     tasks = [_Task(k, bank, device, cost_model, settings) for k in model.kernels]
     total = sum(task.wanted for task in tasks)
+    tasks = [task for task in tasks if not task.done]
     new_trials = 0
     while tasks:
         elapsed = time.monotonic() - start
@@ -112,6 +113,7 @@ class _Task:
             if record.device == device.fingerprint
         ]
         self.trials = len(earlier)
+        self._known = {record.trace for record in earlier}
         # Without a reduction the space has a handful of programs.
         self.wanted = settings.trials_per_kernel if kernel.anchor is not None else 4
         if not self.done:
@@ -129,7 +131,10 @@ class _Task:
 
     def step(self, measurer: Measurer, bank: Bank, device: Device, source: str) -> int:
         """Measures and deposits a batch; returns its size."""
-        proposals = self._evolution.propose()[: max(0, self.wanted - self.trials)]
+        # A resumed search may propose what an earlier run has measured.
+        fresh = [one for one in self._evolution.propose() if one.trace.text not in self._known]
+        proposals = fresh[: max(0, self.wanted - self.trials)]
+        self._known.update(one.trace.text for one in proposals)
         best = {self.kernel.key: self.best_us} if self.best_us is not None else {}
         results = measurer.measure(proposals, best_us=best)
         bank.deposit(
