@@ -18,7 +18,7 @@ import select
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from tvm import ir
@@ -146,6 +146,12 @@ class LocalMeasurer:
         missing = [kernel for key, kernel in kernels.items() if key not in self._references]
         self._serve([*(self._reference_task(kernel) for kernel in missing), *tasks])
 
+    def _load_again(self, jobs: Iterable[_Job]) -> None:
+        """Builds those again that were lost with a worker that another program killed."""
+        lost = [job for job in jobs if not job.is_loaded]
+        if lost:
+            self._build_all(lost)
+
     def _look_at_all(self, jobs: Sequence[_Job], best: dict[str, float]) -> None:
         for job in jobs:
             samples = self._run(job, LOOK_RUNS)
@@ -173,6 +179,7 @@ class LocalMeasurer:
             result = _result(job)
             if result.status != "ok" or min(result.samples_us) > CONTENDER_RATIO * best[job.key]:
                 continue
+            self._load_again([job])
             samples = self._run(job, REPEAT_RUNS)
             if samples is not None:
                 job.result = Measurement("ok", samples)
@@ -185,9 +192,10 @@ class LocalMeasurer:
         while waiting:
             first: dict[str, _Job] = {}
             for job in waiting:
-                if job.is_loaded and job.latency_us < checked_us.get(job.key, float("inf")):
+                if job.latency_us < checked_us.get(job.key, float("inf")):
                     first.setdefault(job.key, job)
-            self._serve([self._check_task(job) for job in first.values()])
+            self._load_again(first.values())
+            self._serve([self._check_task(job) for job in first.values() if job.is_loaded])
             for key, job in first.items():
                 if _result(job).checked:
                     checked_us[key] = job.latency_us

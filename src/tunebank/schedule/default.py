@@ -18,7 +18,7 @@ import math
 from typing import Any
 
 from tunebank.kernel import Kernel
-from tunebank.schedule.registers import register_tiles
+from tunebank.schedule.registers import anchor_tiles
 from tunebank.schedule.roles import TileRole, tile_roles
 from tunebank.schedule.space import Space
 from tunebank.schedule.tiles import nearest_divisor
@@ -36,7 +36,7 @@ def default_traces(space: Space) -> list[Trace]:
     order = sorted(range(len(space.sketches)), key=lambda index: abs(index - 1))
     traces = [
         _decided(space.sketches[index], space, tile)
-        for tile in _inner_tiles(space)
+        for tile in anchor_tiles(space.kernel, space.device, count=_TILES) or [{}]
         for index in order
     ]
     return list({trace.identity: trace for trace in traces}.values())
@@ -54,17 +54,6 @@ def _decided(sketch: Trace, space: Space, tile: dict[int, int]) -> Trace:
         elif step.kind == "SampleComputeLocation":
             changed[index] = _AT_ROOT if _uses_per_value(kernel) >= _OFTEN else _INLINED
     return sketch.with_decisions(changed)
-
-
-def _inner_tiles(space: Space) -> list[dict[int, int]]:
-    """Innermost factors by spatial loop of the anchor, the preferred ones first."""
-    kernel = space.kernel
-    if kernel.anchor is None:
-        return [{}]
-    spatial = kernel.spatial_loops(kernel.anchor)
-    extents = [kernel.loop_extents[kernel.anchor][loop] for loop in spatial]
-    tiles = register_tiles(extents, space.device)[:_TILES]
-    return [dict(zip(spatial, tile, strict=True)) for tile in tiles]
 
 
 def _factors(role: TileRole, kernel: Kernel, tile: dict[int, int]) -> tuple[int, ...]:

@@ -18,21 +18,19 @@ import itertools
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
+
+from tvm import ir, tirx
 
 from tunebank.device import Device
 from tunebank.kernel import Kernel
-from tunebank.schedule.roles import tile_roles
 from tunebank.schedule.tiles import divisors
-from tunebank.schedule.trace import Trace
 
 _PER_CYCLE = 2.0
 _LATENCY_CYCLES = 4.0
 _SPILL_EFFICIENCY = 0.35
 _ODD_VECTOR_EFFICIENCY = 0.1
 _MAX_ROWS = 16
-_LONG_BODY = 64  # vector instructions
-_LONG_BODY_WEIGHT = 0.25
-_ROLLED_COST = 0.3
 _SPARE_REGISTERS = 2  # the broadcast, and one that LLVM keeps for itself
 
 
@@ -55,25 +53,34 @@ def tile_efficiency(rows: int, columns: int, device: Device) -> float:
     return efficiency if fits else efficiency * _SPILL_EFFICIENCY
 
 
-def register_tiles(extents: Sequence[int], device: Device) -> tuple[tuple[int, ...], ...]:
+def register_tiles(
+    extents: Sequence[int], device: Device, *, period: int | None = None
+) -> tuple[tuple[int, ...], ...]:
     """Register tiles for spatial loops of these extents, the best first.
 
     Args:
         extents: of the spatial loops, outermost first.
         device: for its registers.
+        period: see `column_period`.
 
     Returns:
         innermost factors, one per loop.
     """
-    return _register_tiles(tuple(extents), device)
+    return _register_tiles(tuple(extents), device, period)
 
 
 @lru_cache(maxsize=4096)
-def _register_tiles(extents: tuple[int, ...], device: Device) -> tuple[tuple[int, ...], ...]:
+def _register_tiles(
+    extents: tuple[int, ...], device: Device, period: int | None
+) -> tuple[tuple[int, ...], ...]:
     *outer, last = extents
     near = outer[-2:]
     choices = [[d for d in divisors(extent) if d <= _MAX_ROWS] for extent in near]
-    columns = [d for d in divisors(last) if d <= 4 * device.vector_lanes]
+    columns = [
+        d
+        for d in divisors(last)
+        if d <= 4 * device.vector_lanes and (period is None or period % d == 0)
+    ]
     tiles = [
         (*[1] * (len(outer) - len(near)), *rows, column)
         for rows in itertools.product(*choices)
@@ -88,78 +95,44 @@ def _register_tiles(extents: tuple[int, ...], device: Device) -> tuple[tuple[int
     return tuple(sorted(tiles, key=merit))
 
 
-def register_tile(trace: Trace, kernel: Kernel) -> tuple[int, int] | None:
-    """Rows and columns of the register tile that a trace gives the kernel's anchor.
-
-    None if the trace does not tile every spatial loop of the anchor by itself.
-    """
-    factors = _anchor_factors(trace, kernel)
-    if not factors or kernel.anchor is None:
-        return None
+def anchor_tiles(kernel: Kernel, device: Device, *, count: int) -> list[dict[int, int]]:
+    """The best register tiles of a kernel's anchor, as innermost factors by spatial loop."""
+    if kernel.anchor is None or kernel.anchor not in kernel.loop_extents:
+        return []
     spatial = kernel.spatial_loops(kernel.anchor)
-    if not spatial or any(loop not in factors for loop in spatial):
-        return None
-    inner = [factors[loop][-1] for loop in spatial]
-    return math.prod(inner[:-1]), inner[-1]
+    extents = [kernel.loop_extents[kernel.anchor][loop] for loop in spatial]
+    if not extents:
+        return []
+    tiles = register_tiles(extents, device, period=column_period(kernel))[:count]
+    return [dict(zip(spatial, tile, strict=True)) for tile in tiles]
 
 
-def unrolled_vectors(trace: Trace, kernel: Kernel, device: Device) -> int | None:
-    """Vector instructions in the innermost loop body once it is unrolled; None if unknown.
+@lru_cache(maxsize=1024)
+def column_period(kernel: Kernel) -> int | None:
+    """Within how many columns the anchor reads from one place; None if from one in all.
 
-    Loops are unrolled from the innermost outwards as long as their steps stay within the trace's
-    last categorical decision: the register tile's rows, the inner reduction, the tile around
-    them. The innermost loop of all is a vector.
+    A grouped convolution reads `x[..., c // 68 * 68 + rc]`: a vector of channels that lies across
+    two groups would have to gather its inputs one by one.
     """
-    tile = register_tile(trace, kernel)
-    limit = unroll_limit(trace)
-    if tile is None or limit is None or kernel.anchor is None:
+    if kernel.anchor is None:
         return None
-    factors = _anchor_factors(trace, kernel)
+    block = kernel.sites[kernel.anchor].block
     spatial = kernel.spatial_loops(kernel.anchor)
-    rows = [factors[loop][-1] for loop in reversed(spatial[:-1])]
-    reduction = [f[-1] for loop, f in sorted(factors.items(), reverse=True) if loop not in spatial]
-    around = [factors[loop][-2] for loop in reversed(spatial) if len(factors[loop]) > 1]
-    steps = 1
-    for factor in (*rows, *reduction, *around):
-        if steps * factor > limit:
-            break
-        steps *= factor
-    return steps * math.ceil(tile[1] / device.vector_lanes)
+    if not spatial:
+        return None
+    last = block.iter_vars[spatial[-1]].var
+    return _divisor_of(block.body, last)
 
 
-def unroll_limit(trace: Trace) -> int | None:
-    """Steps that the whole kernel's innermost loops may be unrolled to; None if undecided."""
-    decided = [
-        step.attributes[0][trace.decisions[index]]
-        for index, step in enumerate(trace.instructions)
-        if step.kind == "SampleCategorical" and index in trace.decisions
-    ]
-    return int(decided[-1]) if decided else None
-
-
-def expected_octaves(trace: Trace, kernel: Kernel, device: Device) -> float:
-    """How much slower than the best a schedule should be, in octaves, by its innermost tile.
-
-    Unrolling should cover the register tile, whose accumulators else pass through memory, and
-    little more: long bodies leave the registers' live ranges, and later the instruction cache,
-    to chance, and take long to compile.
-    """
-    tile = register_tile(trace, kernel)
-    if tile is None:
-        return 0.0
-    octaves = -math.log2(tile_efficiency(*tile, device))
-    body = unrolled_vectors(trace, kernel, device)
-    if body is not None:
-        octaves += _LONG_BODY_WEIGHT * max(0.0, math.log2(body / _LONG_BODY))
-        accumulators = tile[0] * math.ceil(tile[1] / device.vector_lanes)
-        octaves += _ROLLED_COST if body < accumulators else 0.0
-    return octaves
-
-
-def _anchor_factors(trace: Trace, kernel: Kernel) -> dict[int, tuple[int, ...]]:
-    """Tile factors of the anchor's loops, those that are tiled one by one."""
-    return {
-        role.loops[0]: tuple(int(factor) for factor in trace.decisions[index])
-        for index, role in tile_roles(trace, kernel.loop_extents).items()
-        if role.block == kernel.anchor and len(role.loops) == 1 and index in trace.decisions
-    }
+def _divisor_of(node: Any, var: Any) -> int | None:
+    """The constant that the variable is divided by somewhere in a statement or expression."""
+    if isinstance(node, tirx.FloorDiv) and node.a.same_as(var) and isinstance(node.b, tirx.IntImm):
+        return int(node.b)
+    if isinstance(node, tirx.BufferStore):
+        parts = [node.value, *node.indices]
+    elif isinstance(node, ir.TensorLoad):
+        parts = list(node.indices)
+    else:
+        parts = [getattr(node, name) for name in ("a", "b", "value") if hasattr(node, name)]
+    found = (_divisor_of(part, var) for part in parts)
+    return next((period for period in found if period is not None), None)

@@ -10,7 +10,7 @@ from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.measure import Measurement
 from tunebank.schedule import IllegalScheduleError, Scheduled, Space, Trace, default_traces
-from tunebank.schedule.registers import expected_octaves
+from tunebank.schedule.estimate import expected_octaves
 from tunebank.search.evolution import REFINE, CostModel, Evolution
 from tunebank.search.plan import Choice, MatchLevel, Origin
 from tunebank.transfer import Candidate, Donor, rank

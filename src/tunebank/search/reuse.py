@@ -156,6 +156,7 @@ class _Reuse:
             pending.extend((search, proposal) for proposal in search.first(FIRST_DONORS))
         while pending and self._left > 0:
             size = min(_most_at_once(search.kernel) for search, _ in pending[:BATCH])
+            size = max(1, min(size, int(self._left / self._spent_per_candidate)))
             batch, pending = pending[:size], pending[size:]
             self._measure(batch)
 

@@ -27,7 +27,8 @@ from tunebank.bank import Record
 from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.schedule import Trace, tile_roles
-from tunebank.schedule.registers import register_tiles, unroll_limit
+from tunebank.schedule.estimate import unroll_limit
+from tunebank.schedule.registers import anchor_tiles
 from tunebank.schedule.tiles import fit_nearest, fit_rescaled
 from tunebank.transfer.match import Donor
 
@@ -61,7 +62,7 @@ def adapt(donor: Donor, kernel: Kernel, sketches: Iterable[Trace], device: Devic
     for base in bases:
         base = _unrolled(base, unroll_limit(trace))
         variants.extend(_fitted(base, given, kernel, fit, {}) for fit in _FITS)
-        for tile in _register_tiles(kernel, device):
+        for tile in anchor_tiles(kernel, device, count=_REGISTER_TILES):
             rows = math.prod(list(tile.values())[:-1])
             variants.append(_unrolled(_fitted(base, given, kernel, fit_nearest, tile), rows))
     return list({variant.identity: variant for variant in variants}.values())
@@ -121,16 +122,6 @@ def _fitted(base: Trace, given: _Factors, kernel: Kernel, fit: _Fit, tile: dict[
             factors = (*factors[:-1], tile[role.loops[0]])
         changed[index] = list(fit(factors, role.extent, innermost_limit=role.innermost_limit))
     return base.with_decisions(changed)
-
-
-def _register_tiles(kernel: Kernel, device: Device) -> list[dict[int, int]]:
-    """The best few register tiles for the target, as innermost factors by loop."""
-    if kernel.anchor is None or kernel.anchor not in kernel.loop_extents:
-        return []
-    spatial = kernel.spatial_loops(kernel.anchor)
-    extents = [kernel.loop_extents[kernel.anchor][loop] for loop in spatial]
-    tiles = register_tiles(extents, device)[:_REGISTER_TILES]
-    return [dict(zip(spatial, tile, strict=True)) for tile in tiles]
 
 
 def _unrolled(base: Trace, limit: int | None) -> Trace:

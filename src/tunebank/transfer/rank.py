@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from tunebank.device import Device, vector_lanes_of
 from tunebank.kernel import Kernel
 from tunebank.schedule import Trace, tile_roles
-from tunebank.schedule.registers import expected_octaves
+from tunebank.schedule.estimate import expected_octaves
 from tunebank.transfer.adapt import adapt
 from tunebank.transfer.match import LEVELS, Donor
 
