@@ -111,6 +111,8 @@ def compile_model(
     )
     with _measurer(device, time_budget_seconds > 0) as measurer:
         model = _load(source, device, input_shapes, report)
+        if measurer is not None:
+            measurer.wait_until_ready()
         prepared = time.monotonic()
         with open_banks(banks) as bank:  # after the model: a bad one leaves no empty bank
             plan = reuse(model, bank, device, measurer, settings, report=report)
@@ -188,6 +190,7 @@ def tune_model(
     with _measurer(device, True) as measurer:
         assert measurer is not None
         model = _load(Path(path), device, input_shapes, report)
+        measurer.wait_until_ready()
         prepared = time.monotonic()
         name = source or model.name
         settings = TuneSettings(

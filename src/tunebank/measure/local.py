@@ -119,6 +119,14 @@ class LocalMeasurer:
         """
         self._pool.start()
 
+    def wait_until_ready(self) -> None:
+        """Waits for the workers, whose start would else count as search time.
+
+        Raises:
+            MeasurementError: one does not start.
+        """
+        self._pool.wait_until_ready()
+
     def close(self) -> None:
         """Ends the workers."""
         self._pool.close()

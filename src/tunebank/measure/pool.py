@@ -68,8 +68,15 @@ class WorkerProcess:
         self._is_ready = False
         self._deadline = time.monotonic() + START_TIMEOUT_SECONDS
 
-    def _finish_start(self) -> None:
-        """Waits until the process is ready."""
+    def wait_until_ready(self) -> None:
+        """Starts the process if need be, and waits until it takes requests.
+
+        Raises:
+            MeasurementError: it does not start.
+        """
+        self.start()
+        if self._is_ready:
+            return
         try:
             self.receive()
             self._is_ready = True
@@ -84,9 +91,7 @@ class WorkerProcess:
         Raises:
             MeasurementError: the process does not start.
         """
-        self.start()
-        if not self._is_ready:
-            self._finish_start()
+        self.wait_until_ready()
         assert self._running is not None
         self._deadline = time.monotonic() + timeout_seconds
         with contextlib.suppress(BrokenPipeError):  # `receive` says how it died
@@ -160,6 +165,15 @@ class WorkerPool:
         """Starts all workers without waiting for them."""
         for worker in self.workers:
             worker.start()
+
+    def wait_until_ready(self) -> None:
+        """Waits for all workers.
+
+        Raises:
+            MeasurementError: one does not start.
+        """
+        for worker in self.workers:
+            worker.wait_until_ready()
 
     def close(self) -> None:
         """Ends all workers."""

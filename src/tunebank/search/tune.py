@@ -19,6 +19,9 @@ from tunebank.schedule import IllegalScheduleError, Scheduled, Trace
 from tunebank.search.deposit import to_record
 from tunebank.search.evolution import FROM_SCRATCH, CostModel, Evolution
 
+_ATTEMPTS = 3
+"""Batches to draw before a kernel's space counts as exhausted."""
+
 
 @dataclass(frozen=True)
 class TuneSettings:
@@ -131,9 +134,7 @@ class _Task:
 
     def step(self, measurer: Measurer, bank: Bank, device: Device, source: str) -> int:
         """Measures and deposits a batch; returns its size."""
-        # A resumed search may propose what an earlier run has measured.
-        fresh = [one for one in self._evolution.propose() if one.trace.text not in self._known]
-        proposals = fresh[: max(0, self.wanted - self.trials)]
+        proposals = self._fresh()[: max(0, self.wanted - self.trials)]
         self._known.update(one.trace.text for one in proposals)
         best = {self.kernel.key: self.best_us} if self.best_us is not None else {}
         results = measurer.measure(proposals, best_us=best)
@@ -146,6 +147,17 @@ class _Task:
         self.trials += len(proposals)
         self._take_in(zip(proposals, results, strict=True))
         return len(proposals)
+
+    def _fresh(self) -> list[Scheduled]:
+        """The next proposals that were not measured yet, here or in an earlier run."""
+        fresh: dict[str, Scheduled] = {}
+        for _ in range(_ATTEMPTS):
+            for scheduled in self._evolution.propose():
+                if scheduled.trace.text not in self._known:
+                    fresh.setdefault(scheduled.trace.text, scheduled)
+            if fresh:
+                break
+        return list(fresh.values())
 
     def _take_in(self, measured: object) -> None:
         pairs = [pair for pair in measured if pair is not None]  # type: ignore[attr-defined]
