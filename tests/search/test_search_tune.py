@@ -65,11 +65,12 @@ def test_it_goes_on_where_it_stopped(device: Device) -> None:
     assert bank.find(kernel_key=target.key, limit=1)[0].latency_us <= best
     # What is known is not measured again, and the measurer is told the best of it.
     assert len(bank.find(kernel_key=target.key)) == TRIALS + 3
-    assert more.best_us[0][target.key] == min(
+    earlier = [
         record.latency_us
         for record in bank.find(kernel_key=target.key)
         if record.trace not in {c.trace.text for c in more.measured}
-    )
+    ]
+    assert more.best_us[0][target.key] == pytest.approx(min(earlier))  # a bank rounds samples
 
 
 def test_another_source_starts_anew(device: Device) -> None:
