@@ -9,9 +9,9 @@ import onnx
 import onnxruntime
 import pytest
 import tvm
-from networks import write_small_network
 from tvm import ir, relax, tirx, topi
 
+from networks import write_small_network
 from tunebank.device import Device
 from tunebank.lab.zoo import GraphBuilder
 from tunebank.model import Model, fold_constants, load_model
