@@ -59,8 +59,8 @@ def _draw(use: _Use, shape: tuple[int, ...], generator: np.random.Generator) -> 
         return generator.uniform(0.9, 1.1, shape).astype(np.float32)
     if len(shape) < 2:
         return generator.uniform(-0.1, 0.1, shape).astype(np.float32)
-    deviation = np.sqrt(2.0 / np.prod(shape[1:]))
-    return (deviation * generator.standard_normal(shape)).astype(np.float32)
+    deviation = np.sqrt(2.0 / np.prod(shape[1:]), dtype=np.float32)
+    return np.asarray(deviation * generator.standard_normal(shape, np.float32))
 
 
 def _calm_softmax(model: onnx.ModelProto) -> None:
