@@ -206,9 +206,10 @@ def test_a_reader_that_has_gone_is_no_error(tmp_path: Path) -> None:
 
 def test_interrupted_process(tmp_path: Path) -> None:
     program = (
-        "import signal, os\n"
+        "import signal, os, time\n"
         "from tunebank.bank import sql\n"
-        "sql.SqlBank.__init__ = lambda *a, **k: os.kill(os.getpid(), signal.SIGINT)\n"
+        "def interrupted(*a, **k): os.kill(os.getpid(), signal.SIGINT); time.sleep(60)\n"
+        "sql.SqlBank.__init__ = interrupted\n"
         "from tunebank.cli import main; main(['bank', 'stats'])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
