@@ -56,6 +56,8 @@ class _Job:
     generation: int = -1
     result: Measurement | None = None
     stage_seconds: dict[str, float] = field(default_factory=dict)
+    is_asked: bool = False
+    """Whether its numbers were asked for."""
 
     @property
     def key(self) -> str:
@@ -85,6 +87,8 @@ class _Task:
     error_status: Status
     timeout_seconds: float
     worker: WorkerProcess | None = None
+    is_void: Callable[[], bool] = lambda: False
+    """Whether what it asks about was lost with a worker meanwhile."""
 
 
 class LocalMeasurer:
@@ -207,8 +211,7 @@ class LocalMeasurer:
             for key, job in first.items():
                 if _result(job).checked:
                     checked_us[key] = job.latency_us
-            done = set(first.values())
-            waiting = [job for job in waiting if first and job not in done]
+            waiting = [job for job in waiting if first and not job.is_asked]
 
     def _run(self, job: _Job, runs: int) -> tuple[float, ...] | None:
         """Latencies in microseconds; None if the job failed or must be built again."""
@@ -238,13 +241,14 @@ class LocalMeasurer:
     # -- tasks
 
     def _serve(self, tasks: Sequence[_Task]) -> None:
-        """Hands tasks to idle workers until all are answered."""
+        """Hands tasks to idle workers until all are answered, or void."""
         waiting = list(tasks)
         busy: dict[WorkerProcess, _Task] = {}
         while waiting or busy:
             for worker in self._pool.workers:
                 if worker in busy:
                     continue
+                waiting = [task for task in waiting if not task.is_void()]
                 task = next((t for t in waiting if t.worker in (None, worker)), None)
                 if task is not None:
                     waiting.remove(task)
@@ -299,6 +303,7 @@ class LocalMeasurer:
         kernel = job.candidate.kernel
 
         def request() -> Message:
+            job.is_asked = True
             return {
                 "op": "check",
                 "ticket": job.ticket,
@@ -320,7 +325,15 @@ class LocalMeasurer:
             if kernel.key in self._references:
                 job.fail(status, error)  # else it can't be told, and the job stays unchecked
 
-        return _Task(request, judge, fail, "run_failed", self._run_timeout, worker=job.worker)
+        return _Task(
+            request,
+            judge,
+            fail,
+            "run_failed",
+            self._run_timeout,
+            worker=job.worker,
+            is_void=lambda: not job.is_loaded,
+        )
 
     def _reference_file(self, kernel: Kernel) -> str:
         return f"{self._folder.name}/{kernel.key}.npz"

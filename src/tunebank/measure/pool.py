@@ -18,6 +18,7 @@ from tunebank.errors import MeasurementError
 from tunebank.measure.protocol import Message, read_message, write_message
 
 START_TIMEOUT_SECONDS = 60.0
+START_ATTEMPTS = 3
 _LAST_SECONDS = 2.0
 """How long a worker that has closed its stream may take to end."""
 
@@ -74,16 +75,18 @@ class WorkerProcess:
         Raises:
             MeasurementError: it does not start.
         """
-        self.start()
-        if self._is_ready:
-            return
-        try:
-            self.receive()
-            self._is_ready = True
-        except (WorkerCrashError, WorkerTimeoutError) as error:
-            raise MeasurementError(
-                f"a measuring process does not start: {error}; see `tunebank doctor`"
-            ) from error
+        for attempt in range(START_ATTEMPTS):
+            self.start()
+            if self._is_ready:
+                return
+            try:
+                self.receive()
+                self._is_ready = True
+            except (WorkerCrashError, WorkerTimeoutError) as error:
+                if attempt == START_ATTEMPTS - 1:
+                    raise MeasurementError(
+                        f"a measuring process does not start: {error}; see `tunebank doctor`"
+                    ) from error
 
     def send(self, request: Message, *, timeout_seconds: float) -> None:
         """Sends a request; the answer must come within the timeout.
