@@ -18,6 +18,8 @@ from tunebank.transfer import Candidate, Donor, rank
 _WORSE_TILE_OCTAVES = 0.5
 _DEFAULT_COST = 0.1
 """Octaves by which a default schedule is expected to lose to the best; see `Candidate.cost`."""
+_ELSEWHERE_COST = 0.5
+"""The same of a donor measured on another machine, more, where nothing is measured on this one."""
 _RELATIVE_COST = 0.4
 """The same of its relatives, more: the donors are tried first, and tell more."""
 
@@ -133,12 +135,12 @@ class KernelSearch:
     def _unmeasured(self) -> Proposal | None:
         """The better one of the best-ranked candidate and the default, by expectation."""
         default = self._default if self._default not in self._failures else None
-        if (
-            default is not None
-            and self._queue
-            and self._expected(default.scheduled.trace) <= self._queue[0].cost
-        ):
-            return default
+        if default is not None and self._queue:
+            first = self._queue[0]
+            here = first.donor and first.donor.record.device == self._device.fingerprint
+            cost = first.cost + (0.0 if here else _ELSEWHERE_COST)
+            if self._expected(default.scheduled.trace) <= cost:
+                return default
         candidates = self._next_candidates(1)
         return candidates[0] if candidates else default
 
