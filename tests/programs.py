@@ -7,6 +7,7 @@ differ in it alone are the same kernel.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from tunebank import _tvm
@@ -16,6 +17,7 @@ _tvm.prepare()
 from tvm import te, tirx  # noqa: E402  after the repairs
 
 from tunebank.kernel import Kernel  # noqa: E402
+from tunebank.model import Model  # noqa: E402
 
 
 def conv2d(
@@ -191,3 +193,16 @@ def _after(step: str, before: Any, label: str) -> tuple[Any, list[Any]]:
         rule = lambda n, y, x, c: before(n, y, x, c) + bias(n, 0, 0, c)  # noqa: E731
         return te.compute(shape, rule, label), [bias]
     raise ValueError(step)
+
+
+def model_of(*kernels: Kernel) -> Model:
+    """A model of these kernels, without a graph."""
+    return Model(
+        name="model",
+        path=Path("model.onnx"),
+        inputs=(),
+        output_names=(),
+        kernels=kernels,
+        module=None,
+        kernel_of={},
+    )

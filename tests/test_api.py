@@ -187,7 +187,7 @@ def test_output_is_checked_before_the_model(tmp_path: Path) -> None:
 def test_target_that_this_machine_lacks(
     model: Path, bank: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api, "cpu_flags", lambda: frozenset({"sse2"}))
+    monkeypatch.setattr("tunebank.device.device.cpu_flags", lambda: frozenset({"sse2"}))
     with pytest.raises(UsageError, match="which this machine lacks"):
         api.compile_model(model, tmp_path / "out", banks=bank)
     result = api.compile_model(

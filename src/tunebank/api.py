@@ -24,7 +24,7 @@ from tunebank.build import (
     target_features,
     write_artifact,
 )
-from tunebank.device import Device, cpu_flags, detect_device
+from tunebank.device import Device, detect_device, missing_features
 from tunebank.errors import MeasurementError, TargetError
 from tunebank.measure import LocalMeasurer
 from tunebank.model import Model, load_model
@@ -321,7 +321,7 @@ def _runs_here(device: Device, *, is_needed: bool) -> bool:
     Raises:
         TargetError: it can't, and has to.
     """
-    lacking = sorted(set(target_features(device)) - cpu_flags()) if cpu_flags() else []
+    lacking = missing_features(target_features(device))
     if lacking and is_needed:
         raise TargetError(
             f"the target needs {', '.join(lacking)}, which this machine lacks: nothing can be "

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import pytest
 
-from programs import elementwise, kernel, matmul, softmax
+from programs import elementwise, kernel, matmul, model_of, softmax
 from tunebank.bank import Bank, BankChain, SqlBank
 from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.measure import Measurement
 from tunebank.measure.fake import FakeMeasurer, hashed_latency_us
-from tunebank.model import Model
 from tunebank.schedule import Scheduled
 from tunebank.search import Plan, Progress, ReuseSettings, reuse
 
@@ -25,18 +23,6 @@ def dense(*, n: int = 200, k: int = 96) -> Kernel:
     """A fully connected layer of the class that the donors are of."""
     func = matmul(m=1, n=n, k=k, epilogue=["bias"]).with_attr("layout_free_buffers", [1, 2])
     return kernel(func, name="dense", weight=2)
-
-
-def model_of(*kernels: Kernel) -> Model:
-    return Model(
-        name="model",
-        path=Path("model.onnx"),
-        inputs=(),
-        output_names=(),
-        kernels=kernels,
-        module=None,
-        kernel_of={},
-    )
 
 
 @pytest.fixture

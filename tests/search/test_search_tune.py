@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 
-from programs import elementwise, kernel, matmul
+from programs import elementwise, kernel, matmul, model_of
 from tunebank.bank import SqlBank
 from tunebank.device import Device
-from tunebank.kernel import Kernel
 from tunebank.measure import Measurement
 from tunebank.measure.fake import FakeMeasurer, hashed_latency_us
-from tunebank.model import Model
 from tunebank.schedule import Scheduled
 from tunebank.search import TuneProgress, TuneSettings, tune
 
 TRIALS = 6
-
-
-def model_of(*kernels: Kernel) -> Model:
-    return Model(
-        name="model",
-        path=Path("model.onnx"),
-        inputs=(),
-        output_names=(),
-        kernels=kernels,
-        module=None,
-        kernel_of={},
-    )
 
 
 def settings(trials: int = TRIALS, **changes: float) -> TuneSettings:

@@ -6,6 +6,7 @@ from tunebank.device.device import (
     cpu_features,
     cpu_flags,
     detect_device,
+    missing_features,
     vector_lanes_of,
 )
 
@@ -15,5 +16,6 @@ __all__ = [
     "cpu_features",
     "cpu_flags",
     "detect_device",
+    "missing_features",
     "vector_lanes_of",
 ]

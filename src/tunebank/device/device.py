@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -184,6 +185,11 @@ def cpu_flags() -> frozenset[str]:
         if line.startswith(("flags", "Features")):
             return frozenset(line.partition(":")[2].split())
     return frozenset()
+
+
+def missing_features(needed: Iterable[str]) -> list[str]:
+    """Those of the feature flags that this machine's CPU lacks; none where it does not tell."""
+    return sorted(set(needed) - cpu_flags()) if cpu_flags() else []
 
 
 def cpu_features() -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tunebank import _tvm
-from tunebank.device.device import available_cores, cpu_features, cpu_flags
+from tunebank.device.device import available_cores, cpu_features, cpu_flags, missing_features
 
 Status = Literal["ok", "warn", "fail"]
 
@@ -127,7 +127,7 @@ def check_tvm_works(
 def check_target(answer: Mapping[str, Any]) -> Check:
     """The CPU name that code is generated for, against what the CPU can do."""
     mcpu = str(answer["mcpu"])
-    lacking = sorted(set(answer["features"]) - cpu_flags()) if cpu_flags() else []
+    lacking = missing_features(answer["features"])
     if lacking:
         fix = 'name a smaller CPU: --target \'{"kind":"llvm","mcpu":"x86-64-v3"}\''
         return Check("target", "fail", f"{mcpu}, but this CPU lacks {', '.join(lacking)}", fix)

@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from tunebank.device import cpu_flags
+from tunebank.device import missing_features
 from tunebank.errors import ArtifactError
 
 SCHEMA_VERSION = 1
@@ -207,7 +207,7 @@ def check_loadable(folder: Path, manifest: Manifest) -> None:
     """
     for part in (manifest.library, manifest.program):
         _check_part(folder, part)
-    lacking = sorted(set(manifest.cpu_features) - cpu_flags()) if cpu_flags() else []
+    lacking = missing_features(manifest.cpu_features)
     if lacking:
         raise ArtifactError(
             f"{folder}: made for a CPU with {', '.join(lacking)}, which this one lacks; "

@@ -18,11 +18,12 @@ import math
 from typing import Any
 
 from tunebank.kernel import Kernel
+from tunebank.schedule.estimate import unroll_choice
 from tunebank.schedule.registers import anchor_tiles
 from tunebank.schedule.roles import TileRole, tile_roles
 from tunebank.schedule.space import Space
 from tunebank.schedule.tiles import nearest_divisor
-from tunebank.schedule.trace import Instruction, Trace
+from tunebank.schedule.trace import Trace
 
 _REDUCTION_TILE = 64
 _TILES = 3
@@ -48,9 +49,10 @@ def _decided(sketch: Trace, space: Space, tile: dict[int, int]) -> Trace:
         index: list(_factors(role, kernel, tile))
         for index, role in tile_roles(sketch, kernel.loop_extents).items()
     }
+    rows = math.prod(list(tile.values())[:-1])
     for index, step in enumerate(sketch.instructions):
         if step.kind == "SampleCategorical":
-            changed[index] = _unrolling(step, tile)
+            changed[index] = unroll_choice(step, max(rows, 1))  # some unrolling, always
         elif step.kind == "SampleComputeLocation":
             changed[index] = _AT_ROOT if _uses_per_value(kernel) >= _OFTEN else _INLINED
     return sketch.with_decisions(changed)
@@ -68,14 +70,6 @@ def _factors(role: TileRole, kernel: Kernel, tile: dict[int, int]) -> tuple[int,
             inner = nearest_divisor(role.extent, _REDUCTION_TILE, limit=role.innermost_limit)
     inner = nearest_divisor(role.extent, inner, limit=max(role.innermost_limit, 1))
     return (role.extent // inner, *[1] * (role.levels - 2), inner)
-
-
-def _unrolling(step: Instruction, tile: dict[int, int]) -> int:
-    """The smallest choice of steps that covers the register tile's rows, but not none."""
-    rows = math.prod(list(tile.values())[:-1])
-    choices = step.attributes[0]
-    enough = [place for place, choice in enumerate(choices) if choice >= max(rows, 1)]
-    return enough[0] if enough else len(choices) - 1
 
 
 def _uses_per_value(kernel: Kernel) -> float:

@@ -8,7 +8,7 @@ from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.schedule.registers import column_period, tile_efficiency
 from tunebank.schedule.roles import tile_roles
-from tunebank.schedule.trace import Trace
+from tunebank.schedule.trace import Instruction, Trace
 
 _LONG_BODY = 64  # vector instructions
 _LONG_BODY_WEIGHT = 0.25
@@ -63,6 +63,13 @@ def unroll_limit(trace: Trace) -> int | None:
         if step.kind == "SampleCategorical" and index in trace.decisions
     ]
     return int(decided[-1]) if decided else None
+
+
+def unroll_choice(step: Instruction, at_least: int) -> int:
+    """Of a categorical step the place of the smallest choice that is not below; else the last."""
+    choices = step.attributes[0]
+    enough = (place for place, choice in enumerate(choices) if choice >= at_least)
+    return next(enough, len(choices) - 1)
 
 
 def expected_octaves(trace: Trace, kernel: Kernel, device: Device) -> float:

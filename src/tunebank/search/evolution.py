@@ -90,13 +90,6 @@ class CostModel:
             self._update(*last)
         return self._model
 
-    def predict(self, context: TuneContext, scheduled: Sequence[Scheduled]) -> list[float]:
-        """Scores of schedules of one kernel; more is faster."""
-        if not scheduled:
-            return []
-        candidates = [_tvm_candidate(one) for one in scheduled]
-        return [float(score) for score in self.train().predict(context, candidates)]
-
     def _update(self, context: TuneContext, samples: Sequence[_Sample]) -> None:
         candidates = [_tvm_candidate(scheduled) for scheduled, _ in samples]
         self._model.update(context, candidates, [_tvm_result(result) for _, result in samples])
@@ -141,6 +134,7 @@ class Evolution:
     def propose(self) -> list[Scheduled]:
         """A batch of new schedules; empty if the space is exhausted."""
         context = self.space.context
+        cost_model = self._cost_model.train()
         if not self._started:
             with _tvm.without_warnings():
                 design_spaces = context.generate_design_space()
@@ -149,10 +143,9 @@ class Evolution:
                 num_trials_per_iter=self._settings.batch,
                 design_spaces=design_spaces,
                 database=self._database,
-                cost_model=self._cost_model.train(),
+                cost_model=cost_model,
             )
             self._started = True
-        self._cost_model.train()
         candidates = context.generate_measure_candidates() or []
         # The measurements come back through `observe`; the strategy counts trials alone here.
         context.notify_runner_results(candidates, [RunnerResult([1.0], None) for _ in candidates])

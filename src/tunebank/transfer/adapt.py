@@ -27,7 +27,7 @@ from tunebank.bank import Record
 from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.schedule import Trace, tile_roles
-from tunebank.schedule.estimate import unroll_limit
+from tunebank.schedule.estimate import unroll_choice, unroll_limit
 from tunebank.schedule.registers import anchor_tiles
 from tunebank.schedule.tiles import fit_nearest, fit_rescaled
 from tunebank.transfer.match import Donor
@@ -134,9 +134,7 @@ def _unrolled(base: Trace, limit: int | None) -> Trace:
     steps = [i for i, step in enumerate(base.instructions) if step.kind == "SampleCategorical"]
     if limit is None or not steps:
         return base
-    choices = base.instructions[steps[-1]].attributes[0]
-    enough = [place for place, choice in enumerate(choices) if choice >= limit]
-    return base.with_decisions({steps[-1]: enough[0] if enough else len(choices) - 1})
+    return base.with_decisions({steps[-1]: unroll_choice(base.instructions[steps[-1]], limit)})
 
 
 @lru_cache(maxsize=512)
