@@ -14,8 +14,7 @@ from onnx import TensorProto, helper
 
 from tunebank.device import Device
 from tunebank.errors import ModelError
-from tunebank.model import load_model, read_onnx
-from tunebank.model.onnx_file import TensorSpec
+from tunebank.model import TensorSpec, load_model, read_onnx
 
 Shape = Sequence[int | str] | None
 

@@ -13,7 +13,8 @@ from tvm import ir, relax, tirx
 from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.model.graph import fused_module
-from tunebank.model.onnx_file import InputShapes, TensorSpec, read_onnx
+from tunebank.model.onnx_file import InputShapes, read_onnx
+from tunebank.model.spec import TensorSpec
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 from onnx import helper
 
 from tunebank.errors import ModelError
+from tunebank.model.spec import TensorSpec
 
 InputShapes = Mapping[str, Sequence[int]]
 
@@ -33,15 +34,6 @@ _TYPES = {
     onnx.TensorProto.UINT8: "uint8",
     onnx.TensorProto.BOOL: "bool",
 }
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """Name, shape and data type (numpy's name) of a model's input or output."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
 
 
 @dataclass(frozen=True)

@@ -37,12 +37,14 @@ class _Entry(BaseModel):
 class Tensor(_Entry):
     """Name, shape and data type (numpy's name) of an input or output.
 
-    The extent of an output that depends on the data is None.
+    The extent of an output that depends on the data is None. `limit` is the exclusive upper
+    bound of the legal values of an input of indices, None where there is none.
     """
 
     name: str
     shape: tuple[int | None, ...]
     dtype: str
+    limit: int | None = None
 
     @property
     def type(self) -> str:
