@@ -35,3 +35,11 @@ def import_clips_whole() -> None:
         return relax.op.clip(inputs[0], low, high)
 
     onnx_frontend.Clip._impl_v13 = classmethod(convert)
+
+
+@functools.cache
+def imported_operators() -> frozenset[str]:
+    """Names of the ONNX operators that TVM's importer knows, control flow left aside."""
+    from tvm.relax.frontend.onnx import onnx_frontend
+
+    return frozenset(onnx_frontend._get_convert_map())

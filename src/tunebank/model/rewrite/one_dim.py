@@ -1,0 +1,73 @@
+"""Convolutions and pooling over one dimension as such over two, the first of extent 1.
+
+    y = Conv(x, w)     x (N, C, L), w (M, C, K)
+    ─▶ y = Squeeze(Conv(Unsqueeze(x), Unsqueeze(w)))     (N, C, 1, L), (M, C, 1, K)
+
+TVM's layout pass, its schedules and the bank know convolutions over two dimensions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx
+
+from tunebank.model.rewrite.graph import Graph, attributes_of
+from tunebank.model.rewrite.replacement import Replacement
+
+_HEIGHT = 2  # where the new dimension stands in (N, C, 1, L)
+
+# What each attribute says of the new dimension: of pads there is one at either end.
+_NEUTRAL: dict[str, int] = {
+    "kernel_shape": 1,
+    "strides": 1,
+    "dilations": 1,
+    "output_padding": 0,
+    "output_shape": 1,
+}
+
+
+def widen_conv(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
+    """Conv and ConvTranspose over (N, C, L), with weights of three dimensions."""
+    weight = node.input[1]
+    if graph.rank(weight) != 3:
+        return False
+    inputs = [new.unsqueeze(node.input[0], [_HEIGHT]), _widened_weight(weight, graph, new)]
+    inputs += node.input[2:]
+    result = new.op(node.op_type, *inputs, **_widened(node))
+    new.squeeze(result, [_HEIGHT], out=node.output[0])
+    return True
+
+
+def widen_pool(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
+    """Pooling over (N, C, L); indices that MaxPool gives count in a plane of height 1 alike."""
+    if graph.rank(node.input[0]) != 3:
+        return False
+    attributes = _widened(node)
+    attributes.pop("storage_order", None)  # the order of the dimensions in indices: one is 1
+    outputs = [name for name in node.output if name]
+    x = new.unsqueeze(node.input[0], [_HEIGHT])
+    results = new.op_many(node.op_type, x, outputs=len(outputs), **attributes)
+    for result, output in zip(results, outputs, strict=True):
+        new.squeeze(result, [_HEIGHT], out=output)
+    return True
+
+
+def _widened(node: onnx.NodeProto) -> dict[str, Any]:
+    attributes = attributes_of(node)
+    for name, neutral in _NEUTRAL.items():
+        values = attributes.get(name)
+        if isinstance(values, list):
+            attributes[name] = [neutral, *values]
+    pads = attributes.get("pads")
+    if isinstance(pads, list):
+        attributes["pads"] = [0, pads[0], 0, pads[1]]
+    return attributes
+
+
+def _widened_weight(weight: str, graph: Graph, new: Replacement) -> str:
+    tensor = graph.initializer(weight)
+    if tensor is None or graph.uses(weight) != 1:
+        return new.unsqueeze(weight, [_HEIGHT])
+    # The values keep their order, so that they needn't be read.
+    return graph.reshaped_initializer(weight, [*tensor.dims[:2], 1, tensor.dims[2]])

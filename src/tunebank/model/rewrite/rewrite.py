@@ -1,0 +1,68 @@
+"""The rewrite of a model: all rules, in rounds."""
+
+from __future__ import annotations
+
+import onnx
+import onnx.inliner
+
+from tunebank.errors import ModelError
+from tunebank.model.rewrite.engine import Rules, apply_rules, drop_unused
+from tunebank.model.rewrite.fold import fold_small
+from tunebank.model.rewrite.graph import DOMAIN, Graph
+from tunebank.model.rewrite.rules import RULES
+
+_MAX_ROUNDS = 24
+
+
+def rewrite(model: onnx.ModelProto, *, rules: Rules = RULES) -> onnx.ModelProto:
+    """Rewrites a model in terms of operators that TVM compiles, and compiles well.
+
+    Args:
+        model: the model; its input shapes are fixed. It is changed in place, unless it has
+            functions of its own.
+        rules: what is rewritten.
+
+    Raises:
+        ModelError: a node that can't be rewritten, and why; the message names the node, and
+            not the file.
+    """
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model)
+    _drop_weights_as_inputs(model.graph)
+    for _ in range(_MAX_ROUNDS):
+        graph = Graph(model)
+        changed = fold_small(graph)
+        if changed:
+            graph = Graph(model)
+        if not apply_rules(graph, rules) and not changed:
+            break
+    else:
+        raise ModelError(
+            f"the graph isn't settled after {_MAX_ROUNDS} rounds of rewriting: "
+            "control flow is nested too deep"
+        )
+    drop_unused(model.graph)
+    _name_nodes(model.graph)
+    return model
+
+
+def _drop_weights_as_inputs(graph: onnx.GraphProto) -> None:
+    """Old files list weights among the inputs; their shapes are written once from here on."""
+    weights = {tensor.name for tensor in graph.initializer}
+    kept = [value for value in graph.input if value.name not in weights]
+    if len(kept) < len(graph.input):
+        del graph.input[:]
+        graph.input.extend(kept)
+    infos = [value for value in graph.value_info if value.name not in weights]
+    if len(infos) < len(graph.value_info):
+        del graph.value_info[:]
+        graph.value_info.extend(infos)
+
+
+def _name_nodes(graph: onnx.GraphProto) -> None:
+    """Gives nodes without a name one, so that messages can say which node they are about."""
+    for node in graph.node:
+        if not node.name:
+            node.name = next((name for name in node.output if name), node.op_type)
+        if node.domain == "ai.onnx":
+            node.domain = DOMAIN
