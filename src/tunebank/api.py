@@ -8,12 +8,13 @@ nothing fails after minutes of search. `report` is called with lines of text and
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tunebank.bank import Bank, SqlBank, open_banks
 from tunebank.build import (
@@ -27,7 +28,7 @@ from tunebank.build import (
 from tunebank.device import Device, detect_device, missing_features
 from tunebank.errors import MeasurementError, TargetError
 from tunebank.measure import LocalMeasurer
-from tunebank.model import Model, load_model
+from tunebank.model import DimValues, InputShapes, Model, Reader, load_model
 from tunebank.results import BenchResult, CompileResult, PlanResult, TuneResult
 from tunebank.runtime.manifest import Manifest
 from tunebank.runtime.session import Session
@@ -53,13 +54,17 @@ __all__ = [
     "tune_model",
 ]
 
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
 PathLike = str | os.PathLike[str]
-InputShapes = Mapping[str, Sequence[int]]
 Report = Callable[[Any], None]
 
 _SECONDS_PER_CANDIDATE = 0.15
 """Build and measurement of one, with the others at work; see the design's numbers."""
 _FIRST_CANDIDATES = 3
+_PROGRAM_NAME = "program"
+"""What a PyTorch program without a file is called."""
 
 
 def _silent(event: Any) -> None:
@@ -67,7 +72,7 @@ def _silent(event: Any) -> None:
 
 
 def compile_model(
-    path: PathLike,
+    path: PathLike | ExportedProgram,
     out: PathLike,
     *,
     banks: Sequence[str] = (),
@@ -75,6 +80,7 @@ def compile_model(
     threads: int | None = None,
     time_budget_seconds: float = 60.0,
     input_shapes: InputShapes | None = None,
+    dims: DimValues | None = None,
     exclude_sources: Collection[str] = (),
     verify: bool = True,
     report: Report = _silent,
@@ -84,13 +90,14 @@ def compile_model(
     Interrupted during the search (KeyboardInterrupt), it goes on with what was found by then.
 
     Args:
-        path: the ONNX file.
+        path: an ONNX file, or a PyTorch program: a `.pt2` file or an `ExportedProgram`.
         out: the artifact's folder; an artifact that is there is replaced.
         banks: URLs or paths; the first is written. None given: the default bank.
         target: `auto`, a TVM tag, or JSON.
         threads: threads to tune for and to run on; None takes the physical cores.
         time_budget_seconds: search time; 0 measures no candidates.
-        input_shapes: shapes of inputs that the file leaves dynamic, by name.
+        input_shapes: by name of an input that the file leaves dynamic a shape, or several.
+        dims: by name of a symbolic dimension its values.
         exclude_sources: models whose records are not used.
         verify: whether the numbers are compared with ONNX Runtime's.
         report: called with lines of text and `Progress`.
@@ -101,22 +108,24 @@ def compile_model(
         VerificationError: the numbers differ; nothing is written.
     """
     start = time.monotonic()
-    source, folder = Path(path), Path(out)
+    folder = Path(out)
     check_output(folder)
     check_compiler()
-    device = detect_device(target, threads=threads)
-    runs_here = _runs_here(device, is_needed=verify or time_budget_seconds > 0)
-    settings = ReuseSettings(
-        budget_seconds=time_budget_seconds, exclude_sources=tuple(exclude_sources)
-    )
-    with _measurer(device, time_budget_seconds > 0) as measurer:
-        model = _load(source, device, input_shapes, report)
-        if measurer is not None:
-            measurer.wait_until_ready()
-        prepared = time.monotonic()
-        with open_banks(banks) as bank:  # after the model: a bad one leaves no empty bank
-            plan = reuse(model, bank, device, measurer, settings, report=report)
-        _check_measured(plan)
+    with _model_file(path) as source, Reader() as reader:
+        reader.start()  # TVM is imported there and here at the same time
+        device = detect_device(target, threads=threads)
+        runs_here = _runs_here(device, is_needed=verify or time_budget_seconds > 0)
+        settings = ReuseSettings(
+            budget_seconds=time_budget_seconds, exclude_sources=tuple(exclude_sources)
+        )
+        with _measurer(device, time_budget_seconds > 0) as measurer:
+            model = _load(source, device, (input_shapes, dims), report, reader)
+            if measurer is not None:
+                measurer.wait_until_ready()
+            prepared = time.monotonic()
+            with open_banks(banks) as bank:  # after the model: a bad one leaves no empty bank
+                plan = reuse(model, bank, device, measurer, settings, report=report)
+            _check_measured(plan)
     if plan.interrupted:
         report("interrupted: compiling with what was found")
     searched = time.monotonic()
@@ -139,6 +148,8 @@ def compile_model(
         path=folder,
         manifest=manifest,
         plan=plan,
+        front_half=model.front_half,
+        warnings=model.warnings,
         prepare_seconds=prepared - start,
         search_seconds=searched - prepared,
         build_seconds=end - searched,
@@ -156,6 +167,7 @@ def tune_model(
     target: str = "auto",
     threads: int | None = None,
     input_shapes: InputShapes | None = None,
+    dims: DimValues | None = None,
     report: Report = _silent,
 ) -> TuneResult:
     """Auto-schedules a model's kernels from scratch, to fill a bank.
@@ -163,14 +175,15 @@ def tune_model(
     Interrupted, it goes on where it stopped when it is called again.
 
     Args:
-        path: the ONNX file.
+        path: an ONNX file, or a PyTorch program.
         banks: URLs or paths; the first is written. None given: the default bank.
         trials_per_kernel: measurements per kernel; those in the bank count.
         time_budget_seconds: search time; None sets no limit.
         source: name to deposit under; None takes the model's.
         target: `auto`, a TVM tag, or JSON.
         threads: threads to tune for; None takes the physical cores.
-        input_shapes: shapes of inputs that the file leaves dynamic, by name.
+        input_shapes: by name of an input that the file leaves dynamic a shape, or several.
+        dims: by name of a symbolic dimension its values.
         report: called with lines of text and `TuneProgress`.
 
     Raises:
@@ -189,7 +202,7 @@ def tune_model(
 
     with _measurer(device, True) as measurer:
         assert measurer is not None
-        model = _load(Path(path), device, input_shapes, report)
+        model = _load(Path(path), device, (input_shapes, dims), report)
         measurer.wait_until_ready()
         prepared = time.monotonic()
         name = source or model.name
@@ -211,16 +224,18 @@ def plan_model(
     target: str = "auto",
     threads: int | None = None,
     input_shapes: InputShapes | None = None,
+    dims: DimValues | None = None,
     exclude_sources: Collection[str] = (),
 ) -> PlanResult:
     """Finds which kernels of a model have donors. Measures nothing, writes nothing.
 
     Args:
-        path: the ONNX file.
+        path: an ONNX file, or a PyTorch program.
         banks: URLs or paths. None given: the default bank.
         target: `auto`, a TVM tag, or JSON.
         threads: threads to plan for; None takes the physical cores.
-        input_shapes: shapes of inputs that the file leaves dynamic, by name.
+        input_shapes: by name of an input that the file leaves dynamic a shape, or several.
+        dims: by name of a symbolic dimension its values.
         exclude_sources: models whose records are not used.
 
     Raises:
@@ -228,7 +243,7 @@ def plan_model(
     """
     device = detect_device(target, threads=threads)
     settings = ReuseSettings(budget_seconds=0.0, exclude_sources=tuple(exclude_sources))
-    model = _load(Path(path), device, input_shapes, _silent)
+    model = _load(Path(path), device, (input_shapes, dims), _silent)
     with open_banks(banks, create=False) as bank:
         plan = reuse(model, bank, device, None, settings)
         choices = [plan.choices[kernel.key] for kernel in model.kernels]
@@ -307,12 +322,32 @@ def _measurer(device: Device, is_needed: bool) -> Iterator[LocalMeasurer | None]
         measurer.close()
 
 
-def _load(path: Path, device: Device, shapes: InputShapes | None, report: Report) -> Model:
+def _load(
+    path: Path,
+    device: Device,
+    shapes: tuple[InputShapes | None, DimValues | None],
+    report: Report,
+    reader: Reader | None = None,
+) -> Model:
     report(f"reading {path}")
-    model = load_model(path, device, input_shapes=shapes)
-    for warning in model.warnings:
-        report(f"{path}: {warning}")
-    return model
+    given, dims = shapes
+    return load_model(
+        path, device, input_shapes=given, dims=dims, reader=reader, report=report
+    )
+
+
+@contextmanager
+def _model_file(model: Any) -> Iterator[Path]:
+    """The model's file; a program that lives in memory is written to one for the block."""
+    if isinstance(model, (str, os.PathLike)):
+        yield Path(model)
+        return
+    from tunebank.model.torch_file import save_program
+
+    with tempfile.TemporaryDirectory(prefix="tunebank-") as folder:
+        path = Path(folder) / f"{_PROGRAM_NAME}.pt2"
+        save_program(model, path)
+        yield path
 
 
 def _runs_here(device: Device, *, is_needed: bool) -> bool:

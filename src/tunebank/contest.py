@@ -42,7 +42,7 @@ def contestants(
     Raises:
         UsageError: a name that is no contestant, or one whose inputs differ.
     """
-    feed = random_feed(session.manifest.inputs)
+    feed = random_feed(session.manifest.functions[0].inputs)
     with ExitStack() as stack:
         runs = {ARTIFACT: _session_contestant(session, feed)}
         for name in dict.fromkeys(against):
@@ -51,7 +51,7 @@ def contestants(
                 folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tunebank-"))
                 runs[name] = _untuned(session, feed, Path(folder) / "untuned", default_plan)
             elif name == ONNXRUNTIME:
-                runs[name] = _onnxruntime(_model_path(session), session, feed)
+                runs[name] = _onnxruntime_on_source(session, feed)
             else:
                 runs[name] = _named(name, session, feed)
         yield runs
@@ -94,10 +94,30 @@ def _onnxruntime(path: Path, session: Session, feed: Feed) -> Contestant:
 def _untuned(session: Session, feed: Feed, folder: Path, default_plan: MakePlan) -> Contestant:
     manifest = session.manifest
     device = detect_device(manifest.target, threads=session.threads)
-    shapes = {spec.name: [extent or 0 for extent in spec.shape] for spec in manifest.inputs}
-    model = load_model(_model_path(session), device, input_shapes=shapes)
+    model = load_model(_model_path(session), device, input_shapes=_shapes(session))
     write_artifact(folder, model, default_plan(model, device), device)
     return _session_contestant(Session(folder), feed)
+
+
+def _onnxruntime_on_source(session: Session, feed: Feed) -> Contestant:
+    """ONNX Runtime on the file that the artifact was compiled from."""
+    path = _model_path(session)
+    if path.suffix != ".pt2":
+        return _onnxruntime(path, session, feed)
+    device = detect_device(session.manifest.target, threads=session.threads)
+    model = load_model(path, device, input_shapes=_shapes(session))
+    return _onnxruntime(model.reference, session, feed)
+
+
+def _shapes(session: Session) -> dict[str, list[list[int]]]:
+    """Shapes of the inputs, for each function."""
+    functions = session.manifest.functions
+    return {
+        spec.name: [
+            [extent or 0 for extent in function.inputs[index].shape] for function in functions
+        ]
+        for index, spec in enumerate(functions[0].inputs)
+    }
 
 
 def _model_path(session: Session) -> Path:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunebank.runtime.manifest import Latency, Manifest, VerificationResult
+from tunebank.runtime.manifest import Function, Latency, Manifest, VerificationResult
 
 if TYPE_CHECKING:
+    from tunebank.model import FrontHalf
     from tunebank.runtime.bench import LatencySamples, Ratio
     from tunebank.search import Plan
 
@@ -40,6 +41,8 @@ class CompileResult:
         path: the artifact's folder.
         manifest: what the artifact says of itself.
         plan: the schedules, and how they were found.
+        front_half: how the model was read.
+        warnings: what could not be done for this model.
         prepare_seconds: reading the model, splitting it into kernels.
         search_seconds: first candidate to last measurement.
         build_seconds: machine code, verification, timing of the whole model, writing.
@@ -49,6 +52,8 @@ class CompileResult:
     path: Path
     manifest: Manifest
     plan: Plan
+    front_half: FrontHalf
+    warnings: tuple[str, ...]
     prepare_seconds: float
     search_seconds: float
     build_seconds: float
@@ -69,6 +74,8 @@ class CompileResult:
             "total_seconds": self.total_seconds,
             "latency_ms": latency.model_dump() if latency else None,
             "verified": _verified_json(self.manifest.verified),
+            "functions": [_function_json(one) for one in self.manifest.functions],
+            "front_half": _front_half_json(self.front_half) | {"warnings": list(self.warnings)},
             "kernels": [_kernel_json(entry) for entry in self.manifest.kernels],
         }
 
@@ -183,3 +190,26 @@ def _latency_json(samples: LatencySamples) -> dict[str, float]:
 def _kernel_json(entry: Any) -> dict[str, Any]:
     data = entry.model_dump(mode="json", by_alias=True)
     return {key: data[key] for key in _KERNEL_KEYS}
+
+
+def _function_json(function: Function) -> dict[str, Any]:
+    latency = function.latency_ms
+    return {
+        "inputs": {spec.name: list(spec.shape) for spec in function.inputs},
+        "outputs": {spec.name: list(spec.shape) for spec in function.outputs},
+        "latency_ms": latency.model_dump() if latency else None,
+    }
+
+
+def _front_half_json(found: FrontHalf) -> dict[str, Any]:
+    seconds = found.seconds
+    return {
+        "read_seconds": seconds.read,
+        "canonicalise_seconds": seconds.canonicalise,
+        "import_seconds": seconds.graph,
+        "total_seconds": seconds.read + seconds.canonicalise + seconds.graph,
+        "start_seconds": seconds.start,
+        "peak_memory_mib": found.peak_bytes / 2**20,
+        "strategy": found.strategy,
+        "convolutions": dict(found.convolutions),
+    }

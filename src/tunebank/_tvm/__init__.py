@@ -4,6 +4,7 @@ Each one says why it is here and when it can go. No other module patches TVM. Ca
 before the first use of TVM in a process; it is cheap to call again.
 """
 
+from tunebank._tvm.import_progress import noting_nodes
 from tunebank._tvm.onnx_frontend import import_clips_whole
 from tunebank._tvm.prepare import TVM_FFI_VERSION, TVM_VERSION, prepare, tvm_imported
 from tunebank._tvm.prim_func import with_own_type
@@ -15,6 +16,7 @@ __all__ = [
     "TVM_VERSION",
     "core_ids",
     "import_clips_whole",
+    "noting_nodes",
     "prepare",
     "running_on",
     "tvm_imported",

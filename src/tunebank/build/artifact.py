@@ -21,10 +21,11 @@ from tunebank._version import __version__
 from tunebank.build.compile import build
 from tunebank.device import Device
 from tunebank.errors import UsageError
-from tunebank.model import Model
+from tunebank.model import Model, ModelFunction
 from tunebank.runtime import is_artifact
 from tunebank.runtime.manifest import (
     MANIFEST_NAME,
+    Function,
     KernelEntry,
     Manifest,
     Part,
@@ -104,8 +105,7 @@ def write_artifact(
         manifest = Manifest(
             model=model.name,
             model_path=str(model.path.absolute()),
-            inputs=tuple(Tensor(**vars(spec)) for spec in model.inputs),
-            outputs=_outputs(model),
+            functions=tuple(_function(model, function) for function in model.functions),
             target=device.target,
             device=device.fingerprint,
             cpu_features=target_features(device),
@@ -115,7 +115,6 @@ def write_artifact(
             library=_part(library),
             program=_part(program),
             verified=None,
-            latency_ms=None,
             search=_summary(plan, budget_seconds),
             kernels=tuple(kernel_entry(choice) for choice in _heaviest_first(plan)),
         )
@@ -151,13 +150,17 @@ def target_features(device: Device) -> tuple[str, ...]:
     return tuple(name for name, llvm in _LLVM_FEATURES.items() if has_feature(llvm, target))
 
 
-def _outputs(model: Model) -> tuple[Tensor, ...]:
+def _function(model: Model, function: ModelFunction) -> Function:
     """Names from the file, shapes and data types from the graph."""
-    type_ = model.module["main"].ret_ty
+    type_ = model.module[function.name].ret_ty
     types = list(type_.fields) if hasattr(type_, "fields") else [type_]
-    return tuple(
-        Tensor(name=name, shape=_extents(one), dtype=str(one.dtype))
-        for name, one in zip(model.output_names, types, strict=True)
+    return Function(
+        name=function.name,
+        inputs=tuple(Tensor(**vars(spec)) for spec in function.inputs),
+        outputs=tuple(
+            Tensor(name=name, shape=_extents(one), dtype=str(one.dtype))
+            for name, one in zip(function.output_names, types, strict=True)
+        ),
     )
 
 

@@ -18,7 +18,7 @@ from tvm.s_tir.transform import RemoveWeightLayoutRewriteBlock
 
 from tunebank import _tvm
 from tunebank.measure.packing import Packing, packings
-from tunebank.model import Model
+from tunebank.model import Model, main_functions
 from tunebank.search import Plan
 
 _CALL_TIR = "relax.call_tir"
@@ -42,9 +42,11 @@ def placed_module(model: Model, plan: Plan) -> ir.IRModule:
         if choice.scheduled is not None and key in calls
     }
     rewriter = _Rewriter(model, placed)
-    main = model.module.get_global_var("main")
-    rewriter.builder_.update_func(main, rewriter.visit_expr(model.module["main"]))
-    return relax.transform.DeadCodeElimination(["main"])(rewriter.builder_.get())
+    functions = main_functions(model.module)
+    for var in functions:
+        rewriter.builder_.update_func(var, rewriter.visit_expr(model.module[var]))
+    names = [str(var.name_hint) for var in functions]
+    return relax.transform.DeadCodeElimination(names)(rewriter.builder_.get())
 
 
 def _place(scheduled: ir.IRModule, calls: list[ir.Call]) -> _Placed:
@@ -75,7 +77,8 @@ def _calls_by_kernel(model: Model) -> dict[str, list[ir.Call]]:
             if key is not None:
                 calls.setdefault(key, []).append(expr)
 
-    relax.analysis.post_order_visit(model.module["main"], visit)
+    for var in main_functions(model.module):
+        relax.analysis.post_order_visit(model.module[var], visit)
     return calls
 
 

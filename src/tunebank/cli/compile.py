@@ -36,18 +36,21 @@ def compile_(
     target: str,
     threads: int | None,
     time_budget: float,
-    input_shapes: dict[str, tuple[int, ...]],
+    input_shapes: dict[str, list[tuple[int, ...]]],
+    dims: dict[str, tuple[int, ...]],
     exclude_sources: tuple[str, ...],
     no_verify: bool,
     as_json: bool,
 ) -> None:
-    """Compile MODEL, an ONNX file, with schedules reused from banks.
+    """Compile MODEL, an ONNX file or a PyTorch program (.pt2), with schedules reused from banks.
 
+    Given several shapes, the artifact holds the model for each of them, and shares the weights.
     Interrupted during the search (Ctrl-C), it compiles with what it has found by then.
 
     \b
     Example:
       tunebank compile model.onnx -o model.tuned --time-budget 60s
+      tunebank compile bert.onnx -o bert.tuned --dim batch=1 --dim length=128,256
     """
     from tunebank import api
     from tunebank.cli.progress import Progress
@@ -60,7 +63,8 @@ def compile_(
             target=target,
             threads=threads,
             time_budget_seconds=time_budget,
-            input_shapes=input_shapes or None,
+            input_shapes=input_shapes,
+            dims=dims,
             exclude_sources=exclude_sources,
             verify=not no_verify,
             report=progress,

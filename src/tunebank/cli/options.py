@@ -99,16 +99,55 @@ def device_options(command: Command) -> Command:
     )(command)
 
 
+class DimValue(click.ParamType[tuple[str, tuple[int, ...]]]):
+    """`batch=1,4`; the name of a symbolic dimension and its values."""
+
+    name = "name=values"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, tuple[int, ...]]:
+        """See `click.ParamType`."""
+        if isinstance(value, tuple):
+            return value
+        name, _, values = str(value).rpartition("=")
+        parts = values.split(",")
+        if not name or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+            self.fail(f"{value!r} is not a dimension and values; give them as batch=1,4", param, ctx)
+        return name, tuple(int(part) for part in parts)
+
+
+def _grouped(
+    ctx: click.Context, parameter: click.Parameter, pairs: Sequence[tuple[str, Any]]
+) -> dict[str, list[Any]]:
+    """Callback of a repeatable option: by name the values in the order given."""
+    grouped: dict[str, list[Any]] = {}
+    for name, value in pairs:
+        grouped.setdefault(name, []).append(value)
+    return grouped
+
+
 def input_shape_option(command: Command) -> Command:
     """Shapes for inputs that the model leaves open."""
+    command = click.option(
+        "--dim",
+        "dims",
+        type=DimValue(),
+        metavar="NAME=1,4",
+        multiple=True,
+        callback=once_each,
+        help="Values of a dimension that the model leaves open, by its name: the model is compiled "
+        "for each; repeatable, for another dimension.",
+    )(command)
     return click.option(
         "--input-shape",
         "input_shapes",
         type=InputShape(),
         metavar="NAME:1,3,224,224",
         multiple=True,
-        callback=once_each,
-        help="Shape of an input that the model leaves open; repeatable.",
+        callback=_grouped,
+        help="Shape of an input that the model leaves open; repeatable, for other inputs, or for "
+        "several shapes of one: the model is compiled for each.",
     )(command)
 
 

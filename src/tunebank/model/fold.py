@@ -1,20 +1,122 @@
-"""Constant folding of many calls at once.
+"""Constant folding: mere views with numpy, everything else by many calls at once.
 
-    w1 = call_tir(transpose, (constant,))     →     w1 = constant
+    w1 = permute_dims(constant)              →     w1 = constant      before operators are lowered
+    w1 = call_tir(program, (constant,))      →     w1 = constant      after it
 
-TVM's own pass builds one LLVM module for each call that it folds; here all programs of a pass
-over the graph are built as one module, each distinct one once.
+TVM's own pass builds one LLVM module for each call that it folds. Most calls on weights only move
+elements: numpy does those. What is left is built as one module per pass over the graph, each
+distinct program once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import tvm
 from tvm import ir, relax, tirx
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 _CALL_TIR = "relax.call_tir"
+_Array = npt.NDArray[Any]
+
+
+def constant_of(expr: Any, lookup: Callable[[Any], Any]) -> _Array | None:
+    """The array of a constant, or of a variable bound to one; None if it is something else."""
+    if isinstance(expr, relax.Var):
+        expr = lookup(expr)
+    if not isinstance(expr, ir.GenericConst):
+        return None
+    return np.asarray(expr.value.numpy())
+
+
+def fold_weights(module: ir.IRModule) -> ir.IRModule:
+    """Folds, with numpy, what is done to weights alone.
+
+        permute_dims(w), reshape(w), ...     →     w'
+        batch_norm(x, gamma, ...)            →     x * scale + shift
+    """
+    folder = _WeightFolder(module)
+    main = module.get_global_var("main")
+    folder.builder_.update_func(main, folder.visit_expr(module["main"]))
+    return relax.transform.CanonicalizeBindings()(folder.builder_.get())
+
+
+@mutator
+class _WeightFolder(PyExprMutator):  # type: ignore[misc]
+    """Folds views, each distinct one of a weight once, and batch norms."""
+
+    def __init__(self, module: ir.IRModule) -> None:
+        super().__init__(module)
+        self._folded: dict[tuple[Any, ...], Any] = {}
+
+    def visit_call_(self, call: ir.Call) -> Any:
+        call = self.visit_expr_post_order(call)
+        name = getattr(call.op, "name", "")
+        if name == "relax.nn.batch_norm":
+            return self._batch_norm(call)
+        view = _VIEWS.get(name)
+        if view is None or not _is_fixed(call.args[0]):
+            return call
+        source = call.args[0]
+        if isinstance(source, relax.Var):
+            source = self.lookup_binding(source)
+        array = constant_of(source, self.lookup_binding)
+        if array is None:
+            return call
+        key = (source, str(call.op.name), str(call.attrs), str(call.args[1:]), str(call.ty))
+        if key not in self._folded:
+            moved = np.ascontiguousarray(view(call, array))
+            self._folded[key] = relax.const(moved, str(source.ty.dtype))
+        return self._folded[key]
+
+    def _batch_norm(self, call: Any) -> Any:
+        """The norm as one scale and one shift per channel, if its statistics are constant."""
+        data, *parameters = call.args
+        found = [constant_of(one, self.lookup_binding) for one in parameters]
+        arrays = [array for array in found if array is not None]
+        if len(arrays) < len(parameters) or not _is_fixed(data):
+            return call
+        gamma, beta, mean, variance = (array.astype(np.float64) for array in arrays)
+        scale = gamma / np.sqrt(variance + float(call.attrs.epsilon))
+        shape, dtype = [1] * len(data.ty.shape), str(data.ty.dtype)
+        shape[int(call.attrs.axis)] = -1
+        factor, term = (
+            relax.const(value.astype(arrays[0].dtype).reshape(shape), dtype)
+            for value in (scale, beta - mean * scale)
+        )
+        scaled = self.builder_.emit(relax.op.multiply(data, factor))
+        normed = self.builder_.emit(relax.op.add(scaled, term))
+        return relax.Tuple([normed, *parameters[2:]])
+
+
+def _is_fixed(expr: Any) -> bool:
+    """Whether the value is a tensor whose shape is known."""
+    shape = getattr(getattr(expr, "ty", None), "shape", None)
+    return shape is not None and all(isinstance(extent, tirx.IntImm) for extent in shape)
+
+
+def _transposed(call: Any, array: _Array) -> _Array:
+    axes = call.attrs.axes
+    return array.transpose(None if axes is None else [int(axis) for axis in axes])
+
+
+def _reshaped(call: Any, array: _Array) -> _Array:
+    return array.reshape([int(extent) for extent in _result_type(call).shape])
+
+
+def _result_type(call: Any) -> Any:
+    return call.ty
+
+
+_VIEWS: dict[str, Callable[[Any, _Array], _Array]] = {
+    "relax.permute_dims": _transposed,
+    "relax.reshape": _reshaped,
+    "relax.expand_dims": _reshaped,
+    "relax.squeeze": _reshaped,
+}
 
 
 def fold_constants(module: ir.IRModule, target: tvm.target.Target) -> ir.IRModule:

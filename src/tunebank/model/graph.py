@@ -1,68 +1,175 @@
 """From a canonical ONNX graph to fused tensor programs.
 
-ONNX ─from_onnx─▶ Relax ─layout─▶ NHWC/HWIO ─legalise, fold, fuse─▶ call_tir of kernels
+ONNX ─from_onnx─▶ Relax ─fold weights─▶ ─layout─▶ NHWC/HWIO ─legalise, fold, fuse─▶ call_tir
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import onnx
 import tvm
+from onnx import helper
 from tvm import ir, relax
 from tvm.relax.frontend.onnx import from_onnx
 
 from tunebank import _tvm
 from tunebank.errors import ModelError
-from tunebank.model.fold import fold_constants
+from tunebank.model.canonical import CanonicalGraph
+from tunebank.model.fold import fold_constants, fold_weights
 from tunebank.model.layout import in_nhwc
-from tunebank.model.onnx_file import OnnxModel
+from tunebank.model.onnx_file import external_array, is_external
+from tunebank.model.strategy import Strategy
+
+Note = Callable[[str, str], None]
+_Pass = tuple[str, Callable[[ir.IRModule], ir.IRModule]]
 
 
-def fused_module(model: OnnxModel, target: tvm.target.Target) -> tuple[ir.IRModule, list[str]]:
+@dataclass(frozen=True)
+class FusedGraph:
+    """A model as calls of fused tensor programs.
+
+    Attributes:
+        module: the function `main` calls tensor programs alone; weights are constants.
+        convolutions: by layout, how many convolutions there are.
+    """
+
+    module: ir.IRModule
+    convolutions: dict[str, int]
+
+
+def fused_graph(
+    path: Path,
+    graph: CanonicalGraph,
+    target: tvm.target.Target,
+    strategy: Strategy,
+    note: Note,
+) -> FusedGraph:
     """The model as calls of fused tensor programs, weights embedded as constants.
 
-    Returns:
-        the module, whose function `main` calls tensor programs alone, and warnings: what
-        could not be done for this model.
+    Args:
+        path: the model file, for messages.
+        graph: the canonical graph.
+        target: what programs are legalised for.
+        strategy: what to do and what to leave out.
+        note: called with each pass, or with the importer and a node, before it begins.
 
     Raises:
         ModelError: TVM lacks an operator of the model, or can't import it.
     """
-    warnings: list[str] = []
-    module = _imported(model)
+    module = _imported(path, graph, note)
     with target:
-        module = relax.transform.DecomposeOpsForInference()(module)
-        module = relax.transform.CanonicalizeBindings()(module)
-        module = _in_nhwc(module, warnings)
-        module = relax.transform.LegalizeOps()(module)
-        module = fold_constants(module, target)
-        passes = (
-            relax.transform.AnnotateTIROpPattern(),
-            relax.transform.FuseOps(),
-            relax.transform.FuseTIR(),
-            # Weights may take another layout when they are constants: marks them.
-            relax.transform.AttachAttrLayoutFreeBuffers(),
-            relax.transform.DeadCodeElimination(["main"]),
-        )
-        return tvm.transform.Sequential(passes)(module), warnings
+        module = _through(module, _simplifying(strategy), note)
+        convolutions = _layouts(module)
+        module = _through(module, _lowering(strategy, target), note)
+    return FusedGraph(module, convolutions)
 
 
-def _imported(model: OnnxModel) -> ir.IRModule:
-    shapes = {spec.name: list(spec.shape) for spec in model.inputs}
+def _through(module: ir.IRModule, passes: Sequence[_Pass], note: Note) -> ir.IRModule:
+    for name, run in passes:
+        note(name, "")
+        module = run(module)
+    return module
+
+
+def _simplifying(strategy: Strategy) -> list[_Pass]:
+    """What is done to the model's operators."""
+    transform = relax.transform
+    return [
+        ("folding of weights", fold_weights),
+        ("DecomposeOpsForInference", transform.DecomposeOpsForInference()),
+        ("CanonicalizeBindings", transform.CanonicalizeBindings()),
+        *([("layout", in_nhwc)] if strategy.channels_last else []),
+    ]
+
+
+def _lowering(strategy: Strategy, target: tvm.target.Target) -> list[_Pass]:
+    """From operators to fused tensor programs."""
+    transform = relax.transform
+    fusing: list[_Pass] = [
+        ("AnnotateTIROpPattern", transform.AnnotateTIROpPattern()),
+        ("FuseOps", transform.FuseOps()),
+        ("FuseTIR", transform.FuseTIR()),
+    ]
+    return [
+        ("LegalizeOps", transform.LegalizeOps()),
+        ("folding of constants", partial(fold_constants, target=target)),
+        *(fusing if strategy.fuse else []),
+        # Weights may take another layout when they are constants: marks them.
+        ("AttachAttrLayoutFreeBuffers", transform.AttachAttrLayoutFreeBuffers()),
+        ("DeadCodeElimination", transform.DeadCodeElimination(["main"])),
+    ]
+
+
+def _imported(path: Path, graph: CanonicalGraph, note: Note) -> ir.IRModule:
+    """The graph in Relax. Large weights come as parameters, and are bound afterwards."""
+    structure, weights = _weights_as_inputs(graph.proto)
+    shapes = {
+        value.name: [int(dim.dim_value) for dim in value.type.tensor_type.shape.dim]
+        for value in structure.graph.input
+    }
+    at = ["", ""]
+
+    def note_node(operator: str, name: str) -> None:
+        at[:] = operator, name
+        note("TVM's ONNX importer", f"{name} ({operator})")
+
     _tvm.import_clips_whole()
     try:
-        return from_onnx(model.proto, shape_dict=shapes, keep_params_in_input=False)
+        # The importer prints what it fails at to standard output, which is for data.
+        with _tvm.noting_nodes(note_node), contextlib.redirect_stdout(io.StringIO()):
+            module = from_onnx(structure, shape_dict=shapes, keep_params_in_input=False)
     except tvm.error.OpNotImplemented as error:
         reason = " ".join(str(error).split())
-        raise ModelError(f"{model.path}: TVM lacks an operator of the model: {reason}") from error
+        raise ModelError(f"{path}: TVM lacks an operator of the model: {reason}") from error
     except Exception as error:  # the importer raises what its converters happen to raise
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelError(f"{model.path}: TVM can't import the model: {lines[-1][:300]}") from error
+        where = f"node {at[1]!r} ({at[0]})" if at[0] else "the model"
+        raise ModelError(f"{path}: TVM can't import {where}: {lines[-1][:300]}") from error
+    arrays = [_constant(tensor, graph.folder) for tensor in weights]
+    parameters = list(module["main"].params)[-len(arrays) :] if arrays else []
+    bound = dict(zip(parameters, arrays, strict=True))
+    return relax.transform.BindParams("main", bound)(module)
 
 
-def _in_nhwc(module: ir.IRModule, warnings: list[str]) -> ir.IRModule:
-    """Convolutions in NHWC with HWIO weights, which schedule to about twice the speed."""
-    try:
-        return in_nhwc(module)
-    except (RuntimeError, ValueError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        warnings.append(f"convolutions stay in NCHW, which is slower: {lines[-1][:200]}")
-        return module
+def _weights_as_inputs(
+    proto: onnx.ModelProto,
+) -> tuple[onnx.ModelProto, list[onnx.TensorProto]]:
+    """The graph with its external weights as its last inputs, and those weights in that order."""
+    structure = onnx.ModelProto()
+    structure.CopyFrom(proto)
+    weights = [tensor for tensor in structure.graph.initializer if is_external(tensor)]
+    kept = [tensor for tensor in structure.graph.initializer if not is_external(tensor)]
+    inputs = [
+        helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+        for tensor in weights
+    ]
+    del structure.graph.initializer[:]
+    structure.graph.initializer.extend(kept)
+    structure.graph.input.extend(inputs)
+    return structure, weights
+
+
+def _constant(tensor: onnx.TensorProto, folder: Path) -> tvm.runtime.Tensor:
+    dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    array = external_array(tensor, folder).view(dtype).reshape(tuple(tensor.dims))
+    return tvm.runtime.tensor(array)
+
+
+def _layouts(module: ir.IRModule) -> dict[str, int]:
+    """How many convolutions each layout has."""
+    found: Counter[str] = Counter()
+
+    def visit(expr: Any) -> None:
+        if isinstance(expr, ir.Call) and "conv" in getattr(expr.op, "name", ""):
+            found[str(expr.attrs.data_layout)] += 1
+
+    relax.analysis.post_order_visit(module["main"], visit)
+    return dict(found)

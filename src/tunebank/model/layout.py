@@ -1,12 +1,14 @@
 """Convolutions in NHWC with HWIO weights, which schedule to about twice the speed.
 
-TVM's `ConvertLayout` carries the layout through what it knows, pooling and sums among it, but
-not through a clip: each ReLU6 would stand between two transposes, and what follows it would
-stay in NCHW. So a clip passes through it as another operator that is elementwise too:
+Every tensor of three or more dimensions may have two forms, the model's own and *channels last*:
 
-    clip(x, 0, 6)   →   x + MARK   ─ConvertLayout→   x' + MARK   →   clip(x', 0, 6)
+    x: (N, C, H, W)        x': (N, H, W, C)        x' = permute_dims(x, (0, 2, 3, 1))
 
-No model adds such a number, and which one it is says which clip it stands for.
+The graph is walked once, in order. A convolution asks for the channels-last form of its input and
+gives its result in that form alone. An operator that has a rule (`layout_rules.py`) follows its
+operands; any other asks for the model's own form. A form that is asked for and not there yet is
+made by one transposition, and kept: so layout is carried as far as the rules go, and where they
+end stand two transpositions, never an error.
 """
 
 from __future__ import annotations
@@ -17,78 +19,134 @@ import numpy as np
 from tvm import ir, relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-_LAYOUTS = {
-    "relax.nn.conv2d": ["NHWC", "HWIO"],
-    "relax.nn.conv2d_transpose": ["NHWC", "HWIO"],
-}
-_CLIP = "relax.clip"
-_STAND_IN = "relax.add"
-_FIRST_MARK = 0x7F123457
+from tunebank.model.fold import constant_of
+from tunebank.model.layout_rules import Result, channels_first, channels_last, rule_of
+
+_MIN_RANK = 3
 
 
 def in_nhwc(module: ir.IRModule) -> ir.IRModule:
-    """The module with its convolutions in NHWC.
+    """The module with its two-dimensional convolutions in NHWC.
 
-    Raises:
-        RuntimeError, ValueError: `ConvertLayout` can't do it for this graph.
+    A function with control flow is left as it is: a form that is made in one branch is not
+    there in the other.
     """
-    bounds: list[list[Any]] = []
-    module = _rewritten(module, _ClipHider(module, bounds))
-    module = relax.transform.Normalize()(relax.transform.ConvertLayout(_LAYOUTS)(module))
-    module = _rewritten(module, _ClipFinder(module, bounds))
+    if _branches(module["main"]):
+        return module
+    rewriter = _ChannelsLast(module)
+    main = module.get_global_var("main")
+    rewriter.builder_.update_func(main, rewriter.visit_expr(module["main"]))
+    module = relax.transform.CanonicalizeBindings()(rewriter.builder_.get())
     return relax.transform.DeadCodeElimination(["main"])(module)
 
 
-@mutator
-class _ClipHider(PyExprMutator):  # type: ignore[misc]
-    """Puts stand-ins in the place of clips, and notes the clips' bounds."""
+def _branches(func: relax.Function) -> bool:
+    found = False
 
-    def __init__(self, module: ir.IRModule, bounds: list[list[Any]]) -> None:
-        super().__init__(module)
-        self._bounds = bounds
+    def visit(expr: Any) -> None:
+        nonlocal found
+        found = found or isinstance(expr, relax.If)
 
-    def visit_call_(self, call: ir.Call) -> Any:
-        call = self.visit_expr_post_order(call)
-        if getattr(call.op, "name", "") != _CLIP:
-            return call
-        if str(call.args[0].ty.dtype) != "float32":
-            return call
-        self._bounds.append(list(call.args[1:]))
-        return relax.op.add(call.args[0], relax.const(_mark(len(self._bounds) - 1)))
+    relax.analysis.post_order_visit(func, visit)
+    return found
 
 
 @mutator
-class _ClipFinder(PyExprMutator):  # type: ignore[misc]
-    """Puts the clips back."""
+class _ChannelsLast(PyExprMutator):  # type: ignore[misc]
+    """The walk: which forms each variable has, and the operators rewritten."""
 
-    def __init__(self, module: ir.IRModule, bounds: list[list[Any]]) -> None:
+    def __init__(self, module: ir.IRModule) -> None:
         super().__init__(module)
-        self._bounds = bounds
+        self._first: dict[Any, Any] = {}
+        self._last: dict[Any, Any] = {}
+        self._native: set[Any] = set()
+        self._tuples: dict[Any, Any] = {}
 
-    def visit_call_(self, call: ir.Call) -> Any:
-        call = self.visit_expr_post_order(call)
-        if getattr(call.op, "name", "") != _STAND_IN:
-            return call
-        number = self._number(call.args[1])
-        return call if number is None else relax.op.clip(call.args[0], *self._bounds[number])
+    # -- forms, for the rules
 
-    def _number(self, operand: Any) -> int | None:
-        """Which clip a stand-in is of; None for a real sum."""
-        if isinstance(operand, relax.Var):
-            operand = self.lookup_binding(operand)
-        if not isinstance(operand, ir.GenericConst) or len(operand.ty.shape):
+    def is_last(self, expr: Any) -> bool:
+        """Whether channels last is the form that the value was computed in."""
+        return expr in self._native
+
+    def first(self, expr: Any) -> Any:
+        """The value in the model's own form."""
+        if not isinstance(expr, relax.Var):
+            return expr
+        if expr in self._tuples:
+            axes = [channels_first(len(field.shape)) for field in expr.ty.fields]
+            parts = [
+                self.builder_.emit(relax.op.permute_dims(self._tuples[expr][i], list(order)))
+                for i, order in enumerate(axes)
+            ]
+            return relax.Tuple(parts)
+        if expr not in self._first:
+            if expr not in self._last:
+                return self.get_var_remap(expr) or expr
+            order = channels_first(len(expr.ty.shape))
+            made = relax.op.permute_dims(self._last[expr], list(order))
+            self._first[expr] = self.builder_.emit(made)
+        return self._first[expr]
+
+    def last(self, expr: Any) -> Any:
+        """The value channels last."""
+        if expr in self._last:
+            return self._last[expr]
+        order = channels_last(len(expr.ty.shape))
+        array = constant_of(expr, self.lookup_binding)
+        if array is not None:
+            made = relax.const(np.ascontiguousarray(array.transpose(order)), str(expr.ty.dtype))
+        else:
+            made = self.builder_.emit(relax.op.permute_dims(self.first(expr), list(order)))
+        self._last[expr] = made
+        return made
+
+    def constant(self, expr: Any) -> Any:
+        """The value as an array if it is constant, else None."""
+        return constant_of(expr, self.lookup_binding)
+
+    def emit(self, expr: Any) -> Any:
+        """A variable bound to an expression."""
+        return self.builder_.emit(expr)
+
+    # -- the walk
+
+    def visit_dataflow_var_(self, var: relax.DataflowVar) -> Any:
+        return self.first(var)
+
+    def visit_var_(self, var: relax.Var) -> Any:
+        return self.first(var)
+
+    def visit_var_binding_(self, binding: relax.VarBinding) -> None:
+        var, value = binding.var, binding.value
+        result = self._rewritten(value)
+        if result is None:
+            self._keep_first(var, self.visit_expr(value))
+            return
+        if isinstance(var.ty, ir.TupleType):
+            self._tuples[var] = self.builder_.emit(result.expr)
+        elif result.is_last:
+            self._last[var] = self.builder_.emit(result.expr)
+            self._native.add(var)
+        else:
+            self._keep_first(var, result.expr)
+            return
+        if not isinstance(var, relax.DataflowVar):
+            self._keep_first(var, self.first(var))
+
+    def _keep_first(self, var: relax.Var, expr: Any) -> None:
+        if isinstance(var, relax.DataflowVar):
+            made = self.builder_.emit(expr, str(var.name))
+        else:
+            made = self.builder_.emit_output(expr, str(var.name))
+            self.set_var_remap(var, made)
+        self._first[var] = made
+
+    def _rewritten(self, value: Any) -> Result | None:
+        if isinstance(value, relax.TupleGetItem) and value.tuple_value in self._tuples:
+            return Result(relax.TupleGetItem(self._tuples[value.tuple_value], value.index))
+        if isinstance(value, relax.Var) and self.is_last(value):
+            return Result(self._last[value])
+        if not isinstance(value, ir.Call):
             return None
-        value = operand.value.numpy()
-        marks = {_mark(number).tobytes(): number for number in range(len(self._bounds))}
-        return marks.get(value.tobytes())
-
-
-def _mark(number: int) -> np.float32:
-    """A number near 1.9e38 that no model adds."""
-    return np.uint32(_FIRST_MARK + number).view(np.float32)
-
-
-def _rewritten(module: ir.IRModule, rewriter: PyExprMutator) -> ir.IRModule:
-    main = module.get_global_var("main")
-    rewriter.builder_.update_func(main, rewriter.visit_expr(module["main"]))
-    return rewriter.builder_.get()
+        rule = rule_of(value, self)
+        return rule(value, self) if rule is not None else None

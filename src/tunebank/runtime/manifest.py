@@ -12,6 +12,7 @@ find what is damaged or for another machine; they don't make a stranger's artifa
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,7 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from tunebank.device import missing_features
 from tunebank.errors import ArtifactError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""1 had one function with inputs and outputs of its own."""
 MANIFEST_NAME = "manifest.json"
 _CHUNK_BYTES = 1 << 20
 
@@ -88,6 +90,22 @@ class Latency(_Entry):
     p90: float
 
 
+class Function(_Entry):
+    """The model compiled for one set of input shapes.
+
+    Attributes:
+        name: of the function in the program.
+        inputs: inputs in order; every extent is known.
+        outputs: outputs in order.
+        latency_ms: measured latency; None if it was not measured.
+    """
+
+    name: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    latency_ms: Latency | None = None
+
+
 class SearchSummary(_Entry):
     """What finding the schedules took."""
 
@@ -125,8 +143,7 @@ class Manifest(_Entry):
         schema_version: version of this form.
         model: the model's name.
         model_path: the file that it was compiled from, as an absolute path.
-        inputs: inputs in order.
-        outputs: outputs in order.
+        functions: the model for each set of input shapes; weights are shared.
         target: canonical JSON text of the TVM target.
         device: fingerprint of the machine that made it.
         cpu_features: CPU features that the code uses, as Linux names them.
@@ -136,16 +153,14 @@ class Manifest(_Entry):
         library: the machine code.
         program: the instructions and the weights.
         verified: the comparison with ONNX Runtime; None if it was not made.
-        latency_ms: measured latency; None if it was not measured.
         search: what finding the schedules took.
         kernels: the kernels, heaviest first.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     model: str
     model_path: str
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
+    functions: tuple[Function, ...] = Field(min_length=1)
     target: str
     device: str
     cpu_features: tuple[str, ...]
@@ -155,9 +170,42 @@ class Manifest(_Entry):
     library: Part
     program: Part
     verified: VerificationResult | None
-    latency_ms: Latency | None
     search: SearchSummary
     kernels: tuple[KernelEntry, ...]
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """Inputs in order; an extent that differs from function to function is None."""
+        return tuple(map(_common, zip(*(one.inputs for one in self.functions), strict=True)))
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]:
+        """Outputs in order, likewise."""
+        return tuple(map(_common, zip(*(one.outputs for one in self.functions), strict=True)))
+
+    @property
+    def latency_ms(self) -> Latency | None:
+        """Latency of the first function."""
+        return self.functions[0].latency_ms
+
+    def function_for(self, shapes: Mapping[str, Sequence[int]]) -> Function | None:
+        """The function whose inputs have these shapes, as far as they are given; None if none."""
+        for function in self.functions:
+            if all(
+                tuple(shapes.get(spec.name, spec.shape)) == spec.shape for spec in function.inputs
+            ):
+                return function
+        return None
+
+
+def _common(tensors: tuple[Tensor, ...]) -> Tensor:
+    """What several functions call by one name; what differs is left open."""
+    first, *others = tensors
+    if any(len(other.shape) != len(first.shape) for other in others):
+        return first.model_copy(update={"shape": ()})
+    extents = zip(*(tensor.shape for tensor in tensors), strict=True)
+    shape = tuple(one[0] if len(set(one)) == 1 else None for one in extents)
+    return first.model_copy(update={"shape": shape})
 
 
 class _Versioned(BaseModel):
@@ -176,7 +224,7 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of an artifact.
 
     Raises:
-        ArtifactError: not an artifact, damaged, or of a newer schema.
+        ArtifactError: not an artifact, damaged, or of another schema.
     """
     path = folder / MANIFEST_NAME
     try:
@@ -191,6 +239,11 @@ def read_manifest(folder: Path) -> Manifest:
             raise ArtifactError(
                 f"{folder}: artifact of schema {version}, this tunebank reads {SCHEMA_VERSION}; "
                 "upgrade tunebank"
+            )
+        if version < SCHEMA_VERSION:
+            raise ArtifactError(
+                f"{folder}: artifact of schema {version}, this tunebank reads {SCHEMA_VERSION}; "
+                "compile the model again"
             )
         return Manifest.model_validate_json(text)
     except ValidationError as error:

@@ -14,19 +14,57 @@ import numpy.typing as npt
 
 from tunebank import _tvm
 from tunebank.errors import ArtifactError, UsageError
-from tunebank.runtime.manifest import Manifest, Tensor, check_loadable, read_manifest
+from tunebank.runtime.manifest import (
+    Function,
+    Manifest,
+    Tensor,
+    check_loadable,
+    read_manifest,
+)
 
 Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
 class _Input:
-    """An input: what it must be, TVM's tensor, and the same memory as an array."""
+    """An input: what it must be, TVM's tensor, and an array to fill.
+
+    The array is the tensor's own memory, unless numpy has no such type: then it is copied.
+    """
 
     spec: Tensor
     dtype: np.dtype[Any]
     tensor: Any
     array: Array
+    is_shared: bool
+
+    def take(self, array: Array) -> None:
+        """Copies an array to where the kernels read it."""
+        np.copyto(self.array, array)
+        if not self.is_shared:
+            self.tensor.copyfrom(self.array)
+
+
+class _Callable:
+    """One function of an artifact, with the memory of its inputs."""
+
+    def __init__(self, machine: Any, function: Function) -> None:
+        self._main = machine[function.name]
+        self._inputs = {spec.name: _input(spec) for spec in function.inputs}
+        self._tensors = [entry.tensor for entry in self._inputs.values()]
+
+    def run(self, arrays: Mapping[str, Array]) -> list[Any]:
+        """Runs on arrays of the right shapes; they are copied: aligned, never the caller's."""
+        for name, entry in self._inputs.items():
+            array = arrays[name]
+            if array.dtype != entry.dtype:
+                raise UsageError(
+                    f"input {name!r} is of {array.dtype}, the model takes {entry.spec.dtype}; "
+                    f'convert it with .astype("{entry.spec.dtype}")'
+                )
+            entry.take(array)
+        result = self._main(*self._tensors)
+        return [result] if hasattr(result, "numpy") else list(result)
 
 
 class Session:
@@ -61,9 +99,9 @@ class Session:
                 f"{os.cpu_count()} to give; choose with threads="
             )
         self._lock = threading.Lock()
-        self._main = _load(folder, self.manifest, self.threads)
-        self._inputs = {spec.name: _input(spec) for spec in self.manifest.inputs}
-        self._tensors = [entry.tensor for entry in self._inputs.values()]
+        self._machine = _load(folder, self.manifest, self.threads)
+        self._names = [spec.name for spec in self.manifest.inputs]
+        self._callables: dict[str, _Callable] = {}
         self._positions = {spec.name: i for i, spec in enumerate(self.manifest.outputs)}
 
     def get_inputs(self) -> list[Tensor]:
@@ -81,8 +119,8 @@ class Session:
 
         Args:
             output_names: outputs to return, in this order; None returns all.
-            feed: by input name an array of the input's shape and data type; it need not be
-                contiguous.
+            feed: by input name an array of the input's data type, and of a shape that the model
+                was compiled for; it need not be contiguous.
 
         Returns:
             arrays that are the caller's own.
@@ -92,39 +130,41 @@ class Session:
                 there is no output of that name.
         """
         positions = self._output_positions(output_names)
+        if feed.keys() != set(self._names):
+            self._reject_names(feed)
+        arrays = {name: np.asarray(given) for name, given in feed.items()}
+        function = self.manifest.function_for({n: array.shape for n, array in arrays.items()})
+        if function is None:
+            raise UsageError(self._shapes_text(arrays))
         with self._lock:
-            self._take(feed)
+            if function.name not in self._callables:
+                self._callables[function.name] = _Callable(self._machine, function)
             with _tvm.running_on(self.threads):
-                result = self._main(*self._tensors)
-            results = [result] if hasattr(result, "numpy") else list(result)
+                results = self._callables[function.name].run(arrays)
             return [results[position].numpy() for position in positions]
 
-    def _take(self, feed: Mapping[str, npt.ArrayLike]) -> None:
-        """Copies the arrays to where the kernels read them: aligned, and never the caller's."""
-        if len(feed) != len(self._inputs):
-            self._reject_names(feed)
-        for name, given in feed.items():
-            entry = self._inputs.get(name)
-            if entry is None:
-                self._reject_names(feed)
-                continue
-            array = np.asarray(given)
-            if array.shape != entry.array.shape:
-                raise UsageError(
-                    f"input {name!r} has shape {array.shape}, the model takes {entry.spec.shape}"
-                )
-            if array.dtype != entry.dtype:
-                raise UsageError(
-                    f"input {name!r} is of {array.dtype}, the model takes {entry.spec.dtype}; "
-                    f'convert it with .astype("{entry.spec.dtype}")'
-                )
-            np.copyto(entry.array, array)
+    def _shapes_text(self, arrays: Mapping[str, Array]) -> str:
+        """Which shapes were given, and which there are."""
+        functions = self.manifest.functions
+        if len(functions) == 1:
+            specs = functions[0].inputs
+            spec = next(spec for spec in specs if arrays[spec.name].shape != spec.shape)
+            return (
+                f"input {spec.name!r} has shape {arrays[spec.name].shape}, "
+                f"the model takes {spec.shape}"
+            )
+        given = ", ".join(f"{name} {arrays[name].shape}" for name in self._names)
+        there = "; ".join(
+            ", ".join(f"{spec.name} {spec.shape}" for spec in function.inputs)
+            for function in functions
+        )
+        return f"not compiled for {given}; it is for {there}; compile it with more --input-shape"
 
     def _reject_names(self, feed: Mapping[str, npt.ArrayLike]) -> None:
-        unknown = [name for name in feed if name not in self._inputs]
-        missing = [name for name in self._inputs if name not in feed]
+        unknown = [name for name in feed if name not in self._names]
+        missing = [name for name in self._names if name not in feed]
         said = f"no input {unknown[0]!r}" if unknown else f"input {missing[0]!r} is missing"
-        raise UsageError(f"{said}; inputs: {', '.join(self._inputs)}")
+        raise UsageError(f"{said}; inputs: {', '.join(self._names)}")
 
     def _output_positions(self, names: Sequence[str] | None) -> list[int]:
         if names is None:
@@ -141,7 +181,7 @@ def load(path: str | os.PathLike[str], *, threads: int | None = None) -> Session
 
 
 def _load(folder: Path, manifest: Manifest, threads: int) -> Any:
-    """The artifact's main function."""
+    """TVM's virtual machine with the artifact's functions."""
     _tvm.prepare(threads=threads)
     import tvm
     from tvm.runtime.vm import VirtualMachine
@@ -151,7 +191,7 @@ def _load(folder: Path, manifest: Manifest, threads: int) -> Any:
         # From bytes it takes a third of the time that TVM takes to read the file itself.
         executable = read((folder / manifest.program.name).read_bytes())
         executable.import_module(tvm.runtime.load_module(str(folder / manifest.library.name)))
-        return VirtualMachine(executable, tvm.cpu())["main"]
+        return VirtualMachine(executable, tvm.cpu())
     except Exception as error:  # TVM raises whatever its C++ side threw
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ArtifactError(
@@ -160,7 +200,13 @@ def _load(folder: Path, manifest: Manifest, threads: int) -> Any:
 
 
 def _input(spec: Tensor) -> _Input:
+    import ml_dtypes  # noqa: F401  makes numpy know bfloat16
     import tvm
 
     tensor = tvm.runtime.empty(tuple(spec.shape), spec.dtype)
-    return _Input(spec, np.dtype(spec.dtype), tensor, np.from_dlpack(tensor))
+    dtype = np.dtype(spec.dtype)
+    try:
+        return _Input(spec, dtype, tensor, np.from_dlpack(tensor), is_shared=True)
+    except RuntimeError:
+        array = np.zeros(tuple(extent or 0 for extent in spec.shape), dtype)
+        return _Input(spec, dtype, tensor, array, is_shared=False)

@@ -1,0 +1,268 @@
+"""The process that reads a model: `python -m tunebank.model.reader`.
+
+It imports what takes long, then waits for the name of a folder on standard input. The front half runs TVM's most fragile code on a file that may come from anyone. It has a process of
+its own, so that a crash, a hang or a lack of memory ends that process and nothing else.
+
+    FOLDER/
+    ├── request.json        what to read, and how
+    ├── step                what is being done; see `notes.py`
+    ├── model0.json, ...    a fused graph for each set of shapes  ┐ see `parcel.py`
+    ├── weights.bin         their weights                         ┘
+    └── answer.json         what the model is; or the error
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+import warnings
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunebank import errors
+from tunebank.errors import TunebankError
+from tunebank.model.notes import Notebook
+from tunebank.model.strategy import STRATEGIES, Strategy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import onnx
+
+    from tunebank.model.canonical import CanonicalGraph
+
+STEP_FILE = "step"
+REQUEST_FILE = "request.json"
+ANSWER_FILE = "answer.json"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to read.
+
+    Attributes:
+        path: the model file.
+        target: JSON text of the TVM target.
+        shapes: see `shapes.InputShapes`.
+        dims: see `shapes.DimValues`.
+        strategy: index into `strategy.STRATEGIES`.
+    """
+
+    path: str
+    target: str
+    shapes: dict[str, list[Any]]
+    dims: dict[str, list[int]]
+    strategy: int = 0
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """What reading took, by part.
+
+    Attributes:
+        start: importing TVM and ONNX Runtime, once per process.
+        read: the file: structure, checks, weights moved out; a PyTorch program's export.
+        canonicalise: ONNX Runtime's optimisations, rewriting.
+        graph: import into TVM, layout, lowering, fusion, writing the result.
+    """
+
+    start: float = 0.0
+    read: float = 0.0
+    canonicalise: float = 0.0
+    graph: float = 0.0
+
+
+@dataclass
+class _Reading:
+    """One run: the request, where things lie, and what it took."""
+
+    request: Request
+    folder: Path
+    notebook: Notebook
+    seconds: Seconds = field(default_factory=Seconds)
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            taken = getattr(self.seconds, part) + time.monotonic() - start
+            self.seconds = replace(self.seconds, **{part: taken})
+
+
+def read(reading: _Reading) -> dict[str, Any]:
+    """Reads the model; returns the answer."""
+    from tunebank.model.parcel import Packer
+
+    strategy = STRATEGIES[reading.request.strategy]
+    with reading.timed("read"):
+        source = _source(reading)
+    packer, functions, convolutions = Packer(reading.folder), [], {}
+    for index, graph in enumerate(_canonical(reading, source, strategy)):
+        with reading.timed("graph"):
+            fused = _fused(reading, graph, strategy)
+            reading.notebook.note("writing of the graph")
+            packer.pack(fused.module, f"model{index}")
+        convolutions = fused.convolutions
+        functions.append(_function(reading, graph))
+    return {
+        "reference": str(source.path),
+        "functions": functions,
+        "convolutions": convolutions,
+        "seconds": asdict(reading.seconds),
+        "peak_bytes": _peak_bytes(),
+    }
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The model as ONNX: the file, its structure, and where its weights lie."""
+
+    path: Path
+    proto: onnx.ModelProto
+    weights: Path
+
+
+def _source(reading: _Reading) -> _Source:
+    from tunebank.model.onnx_file import has_external_data, move_weights_out, read_structure
+
+    path = Path(reading.request.path)
+    reading.notebook.note("reading of the file")
+    if path.suffix == ".pt2" and path.is_file():
+        from tunebank.model.torch_file import export_onnx
+
+        path = export_onnx(path, reading.folder)
+    proto = read_structure(path)
+    if has_external_data(proto):
+        return _Source(path, proto, path.absolute().parent)
+    reading.notebook.note("reading of the weights")
+    move_weights_out(proto, reading.folder / "source.bin")
+    return _Source(path, proto, reading.folder)
+
+
+def _canonical(
+    reading: _Reading, source: _Source, strategy: Strategy
+) -> Iterator[CanonicalGraph]:
+    """The canonical graph for each set of shapes."""
+    from tunebank.model.canonical import canonicalise
+    from tunebank.model.onnx_file import graph_inputs
+    from tunebank.model.shapes import shape_sets
+
+    request = reading.request
+    path = Path(request.path)
+    inputs = graph_inputs(source.proto)
+    for shapes in shape_sets(path, inputs, request.shapes, request.dims):
+        reading.notebook.note("ONNX Runtime's graph optimiser")
+        with reading.timed("canonicalise"):
+            graph = canonicalise(
+                path,
+                source.proto,
+                shapes,
+                weights=source.weights,
+                folder=reading.folder,
+                optimise=strategy.optimise,
+            )
+        yield graph
+
+
+def _fused(reading: _Reading, graph: CanonicalGraph, strategy: Strategy) -> Any:
+    from tvm.target import Target
+
+    from tunebank.model.graph import fused_graph
+
+    target = Target(json.loads(reading.request.target))
+    path, note = Path(reading.request.path), reading.notebook.note
+    return fused_graph(path, graph, target, strategy, note)
+
+
+def _function(reading: _Reading, graph: CanonicalGraph) -> dict[str, Any]:
+    """The names, shapes and types of what a graph takes, and the names of what it gives."""
+    from tunebank.model.index_range import index_limits
+    from tunebank.model.onnx_file import graph_inputs, spec_of
+
+    limits = index_limits(graph.proto)
+    path = Path(reading.request.path)
+    inputs = [spec_of(path, one, limits.get(one.name)) for one in graph_inputs(graph.proto)]
+    outputs = [value.name for value in graph.proto.graph.output]
+    return {"inputs": [asdict(spec) for spec in inputs], "outputs": outputs}
+
+
+def _import_all() -> None:
+    from tunebank import _tvm
+
+    _tvm.prepare(threads=1)
+    import onnx  # noqa: F401
+    import onnxruntime  # noqa: F401
+    import tvm.relax.frontend.onnx  # noqa: F401
+
+
+def _peak_bytes() -> int:
+    """Most memory that this process has had; 0 where the system does not tell.
+
+    `getrusage` tells more: on Linux a process inherits the peak of whoever started it.
+    """
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def _limit_memory() -> None:
+    """Makes a model that asks for more memory than there is fail, instead of the machine."""
+    import psutil
+
+    with suppress(ValueError, OSError):
+        most = int(psutil.virtual_memory().total)
+        resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
+
+
+def serve() -> None:
+    """Waits for the name of a folder, and does what is asked there."""
+    warnings.simplefilter("ignore")  # libraries warn of what is in the file; that is no news
+    import psutil
+
+    _import_all()
+    seconds = Seconds(start=time.time() - psutil.Process().create_time())
+    folder = sys.stdin.readline().rstrip("\n")
+    if folder:
+        _limit_memory()
+        answer_in(Path(folder), seconds)
+
+
+def answer_in(folder: Path, seconds: Seconds) -> None:
+    """Reads the request in a folder, and leaves the answer there."""
+    request = Request(**json.loads((folder / REQUEST_FILE).read_text()))
+    reading = _Reading(request, folder, Notebook(folder / STEP_FILE), seconds)
+    answer: dict[str, Any]
+    try:
+        answer = read(reading)
+    except TunebankError as error:
+        answer = {"error": str(error), "kind": type(error).__name__}
+    except MemoryError:
+        answer = {"failure": "it takes more memory than this machine has"}
+    except Exception as error:  # a pass that fails: the next strategy leaves it out
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        answer = {"failure": lines[-1][:300]}
+    partial = folder / f"{ANSWER_FILE}.partial"
+    partial.write_text(json.dumps(answer))
+    partial.rename(folder / ANSWER_FILE)
+
+
+def error_of(answer: dict[str, Any]) -> TunebankError | None:
+    """The error that an answer reports, if it does."""
+    if "error" not in answer:
+        return None
+    kind = getattr(errors, str(answer["kind"]), errors.ModelError)
+    error = kind(answer["error"])
+    assert isinstance(error, TunebankError)
+    return error
+
+
+if __name__ == "__main__":
+    serve()
