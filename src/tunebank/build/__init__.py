@@ -2,18 +2,23 @@
 
 from tunebank.build.artifact import check_output, kernel_entry, target_features, write_artifact
 from tunebank.build.compile import build, check_compiler
+from tunebank.build.diverge import Divergence, first_divergence
 from tunebank.build.inspection import inspect_draft
-from tunebank.build.verify import Verification, example_inputs, verify
+from tunebank.build.tolerance import expected_rounding
+from tunebank.build.verify import Verification, verify, verify_against
 
 __all__ = [
+    "Divergence",
     "Verification",
     "build",
     "check_compiler",
     "check_output",
-    "example_inputs",
+    "expected_rounding",
+    "first_divergence",
     "inspect_draft",
     "kernel_entry",
     "target_features",
     "verify",
+    "verify_against",
     "write_artifact",
 ]

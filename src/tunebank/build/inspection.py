@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tunebank.build.diverge import first_divergence
+from tunebank.build.finding import Finding
+from tunebank.build.tolerance import expected_rounding
 from tunebank.build.verify import verify
+from tunebank.device import detect_device
 from tunebank.errors import VerificationError
 from tunebank.model import Model
-from tunebank.runtime.bench import measure_latency, random_feed
-from tunebank.runtime.manifest import Latency, Manifest, VerificationResult
+from tunebank.runtime.bench import measure_latency
+from tunebank.runtime.feed import random_feed
+from tunebank.runtime.manifest import Function, Latency, Manifest, VerificationResult
 from tunebank.runtime.session import Session
 
 _LATENCY_SECONDS = 0.7
@@ -27,21 +32,54 @@ def inspect_draft(model: Model, folder: Path, manifest: Manifest, *, verified: b
         VerificationError: they differ.
     """
     session = Session(folder)
-    outcome = _verified(session, model) if verified else None
-    feed = random_feed(manifest.inputs)
-    samples = measure_latency(lambda: session.run(None, feed), min_seconds=_LATENCY_SECONDS)
-    latency = Latency(median=samples.median_ms, p90=samples.p90_ms)
-    return manifest.model_copy(update={"verified": outcome, "latency_ms": latency})
-
-
-def _verified(session: Session, model: Model) -> VerificationResult:
-    found = verify(
-        lambda feed: session.run(None, feed), model.path, model.inputs, threads=session.threads
+    outcomes = [
+        _verified(session, model, function, folder)
+        for function in (manifest.functions if verified else ())
+    ]
+    functions = tuple(
+        function.model_copy(update={"latency_ms": _latency(session, function)})
+        for function in manifest.functions
     )
-    if not found.passed:
+    worst = max(outcomes, key=lambda one: (not one.conclusive, one.max_rel_error), default=None)
+    return manifest.model_copy(update={"verified": worst, "functions": functions})
+
+
+def _latency(session: Session, function: Function) -> Latency:
+    feed = random_feed(function.inputs)
+    samples = measure_latency(lambda: session.run(None, feed), min_seconds=_LATENCY_SECONDS)
+    return Latency(median=samples.median_ms, p90=samples.p90_ms)
+
+
+def _verified(
+    session: Session, model: Model, function: Function, folder: Path
+) -> VerificationResult:
+    found = verify(
+        lambda feed: session.run(None, feed),
+        model.reference,
+        function.inputs,
+        threads=session.threads,
+        rounding=expected_rounding(model.module, function=function.name),
+    )
+    if found.failure is not None:
         raise VerificationError(
-            f"{model.path}: the compiled model differs from ONNX Runtime by "
-            f"{found.max_rel_error:.2g} of the largest value ({found.worst}); nothing was "
-            "written; --no-verify lets it pass"
+            f"{model.path}: the compiled model differs from ONNX Runtime {found.failure}; "
+            f"{_cause(session, model, function, folder, found.failure)}; nothing was written; "
+            "--no-verify lets it pass"
         )
-    return VerificationResult(**vars(found))
+    # The manifest keeps what a reader of it can use.
+    kept = {name: getattr(found, name) for name in VerificationResult.model_fields}
+    return VerificationResult(**kept)
+
+
+def _cause(
+    session: Session, model: Model, function: Function, folder: Path, failure: Finding
+) -> str:
+    """Which kernel is to blame."""
+    manifest = session.manifest
+    device = detect_device(manifest.target, threads=session.threads)
+    feed = random_feed(function.inputs, kind=failure.kind)
+    try:
+        return str(first_divergence(model, device, folder, feed, function=function.name))
+    except Exception as error:  # whatever TVM's C++ side threw hides no failed verification
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        return f"the diverging kernel could not be found: {lines[-1][:200]}"

@@ -1,27 +1,71 @@
 """The compiled model's numbers against ONNX Runtime's on the same inputs.
 
+    each feed      normal, uniform, sparse, zero and large values (runtime/feed.py)
+    each output    two measures against what rounding explains (measure/compare.py)
+    tolerance      from data types, lengths of sums and depth (build/tolerance.py)
+    appeal         what differs by more may be right where the model is ill-conditioned
+                   (build/finding.py)
+
 Agreement means something only if the outputs follow the inputs. A model whose weights are all
 equal ends in the same softmax whatever its kernels compute: there the comparison can't fail, and
-is said to be inconclusive instead of passed.
+is said to be inconclusive instead of passed. An output that no input reaches is exempt: it was
+computed when the model was read.
+
+A feed that ONNX Runtime refuses (a length of zero, say) tells nothing of the compiled model. Where
+its results are NaN or infinite, `measure/compare.py` says what is right.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
-import onnxruntime
 
-from tunebank.model import TensorSpec
+from tunebank.build.finding import Finding, judge
+from tunebank.build.reference import OnnxReference
+from tunebank.errors import VerificationError
+from tunebank.measure.compare import (
+    LARGEST_FACTOR,
+    LARGEST_ROUNDING,
+    LEAST_ROUNDING,
+    Difference,
+    difference,
+    magnitude,
+)
+from tunebank.runtime.feed import KINDS, Array, Feed, InputLike, random_feed
 
-Array = np.ndarray[Any, Any]
-Feed = dict[str, Array]
-RELATIVE_TOLERANCE = 1e-3
-"""Largest error allowed, relative to the largest magnitude of the reference's output: sums of
-some thousand terms in another order, through some fifty layers."""
+DEFAULT_ROUNDING = 1e-5
+"""Relative error to expect where the kernels are not known: float32, sums of 14000 terms in all."""
+BUDGET_SECONDS = 30.0
+
+_MIN_FEEDS = 2
+_SCALE_FLOOR = 1e-3
+"""Outputs smaller than this, relative to those on other inputs, count as zeros with errors."""
+
+_LARGEST_NUDGE = 1e-4
+"""Of inputs, for second opinions: a quantised one that moves by half a step is another input."""
+
+Run = Callable[[Feed], Sequence[Array]]
+
+
+class Reference(Protocol):
+    """What a compiled model is compared with."""
+
+    output_names: list[str]
+
+    def run(self, feed: Feed) -> list[Array]:
+        """The outputs; raises whatever it raises on inputs that it refuses."""
+
+    def second_opinions(self, feed: Feed, *, nudge: float) -> Iterator[list[Array]]:
+        """Outputs of other right evaluations; see `OnnxReference`."""
+
+    def follows_inputs(self, output: str) -> bool:
+        """Whether the output is computed from the inputs at all."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +78,10 @@ class Verification:
             the tolerance; if not, wrong kernels might have agreed too.
         max_abs_error: largest absolute difference.
         max_rel_error: largest difference relative to the largest magnitude of that output.
-        worst: the input distribution and the output where the largest relative error was.
+        worst: the input distribution and the output where most of the tolerance was used.
+        tolerance: the `max_rel_error` that rounding explains.
+        feeds: how many feeds told something.
+        failure: the first finding that showed the model to be wrong; None if it passed.
     """
 
     passed: bool
@@ -42,14 +89,19 @@ class Verification:
     max_abs_error: float
     max_rel_error: float
     worst: str
+    tolerance: float
+    feeds: int
+    failure: Finding | None = None
 
 
 def verify(
-    run: Callable[[Feed], Sequence[Array]],
+    run: Run,
     model_path: Path,
-    inputs: Sequence[TensorSpec],
+    inputs: Sequence[InputLike],
     *,
     threads: int,
+    rounding: float = DEFAULT_ROUNDING,
+    budget_seconds: float = BUDGET_SECONDS,
 ) -> Verification:
     """Compares a compiled model with ONNX Runtime on random and on edge-valued inputs.
 
@@ -58,68 +110,122 @@ def verify(
         model_path: the original model file.
         inputs: its inputs.
         threads: threads for ONNX Runtime.
+        rounding: relative error to expect; `build.tolerance.expected_rounding` tells it.
+        budget_seconds: no feed but the first two is begun later than this.
+
+    Raises:
+        VerificationError: ONNX Runtime can't load the model, or refuses every feed.
     """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 4
-    # The reference is the model as it was written, not as an optimiser rewrote it.
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(
-        str(model_path), options, providers=["CPUExecutionProvider"]
-    )
-    names = [output.name for output in session.get_outputs()]
-    worst, max_abs, max_rel, passed = "", 0.0, 0.0, True
-    references: dict[str, list[Array]] = {name: [] for name in names}
-    for kind, feed in example_inputs(inputs):
-        expected = session.run(None, feed)
-        actual = run(feed)
-        for name, one, other in zip(names, actual, expected, strict=True):
-            absolute, relative = _errors(np.asarray(one), np.asarray(other))
-            passed = passed and relative <= RELATIVE_TOLERANCE
-            if not relative <= max_rel:
-                max_rel, worst = relative, f"output {name!r} on {kind} input"
-            max_abs = max(max_abs, absolute)
-            references[name].append(np.asarray(other))
-    conclusive = all(_follows_inputs(outputs) for outputs in references.values())
-    return Verification(passed, conclusive, max_abs, max_rel, worst)
+    reference = OnnxReference(model_path, threads=threads)
+    try:
+        return verify_against(
+            run, reference, inputs, rounding=rounding, budget_seconds=budget_seconds
+        )
+    except VerificationError as error:
+        raise VerificationError(f"{model_path}: {error}") from error
 
 
-def example_inputs(inputs: Sequence[TensorSpec]) -> Iterator[tuple[str, Feed]]:
-    """Feeds to compare on: normal, uniform positive, zero, and large values, each named."""
-    distributions: Mapping[str, Callable[[np.random.Generator, tuple[int, ...]], Array]] = {
-        "normal": lambda rng, shape: rng.standard_normal(shape),
-        "uniform": lambda rng, shape: rng.uniform(0.0, 1.0, shape),
-        "zero": lambda rng, shape: np.zeros(shape),
-        "large": lambda rng, shape: rng.choice([-100.0, 100.0], shape),
-    }
-    for index, (kind, draw) in enumerate(distributions.items()):
-        rng = np.random.default_rng(index)
-        yield kind, {spec.name: _input(spec, draw(rng, spec.shape), kind, rng) for spec in inputs}
+def verify_against(
+    run: Run,
+    reference: Reference,
+    inputs: Sequence[InputLike],
+    *,
+    rounding: float = DEFAULT_ROUNDING,
+    budget_seconds: float = BUDGET_SECONDS,
+) -> Verification:
+    """Compares a compiled model with any reference; see `verify`."""
+    comparison = _Comparison(run, reference, rounding)
+    start = time.monotonic()
+    for index, kind in enumerate(KINDS):
+        if index >= _MIN_FEEDS and time.monotonic() - start > budget_seconds:
+            break
+        comparison.add(kind, random_feed(inputs, kind=kind))
+    return comparison.outcome()
 
 
-def _input(spec: TensorSpec, values: Array, kind: str, rng: np.random.Generator) -> Array:
-    if spec.dtype.startswith("float"):
-        return values.astype(spec.dtype)
-    if spec.dtype == "bool":
-        return values > 0
-    # Integers are mostly indices; 0 and 1 are within the range of any table worth the name.
-    high = 1 if kind == "zero" else 2
-    return rng.integers(0, high, spec.shape).astype(spec.dtype)
+class _Comparison:
+    """The findings so far, and the reference's outputs that tell something."""
+
+    def __init__(self, run: Run, reference: Reference, rounding: float) -> None:
+        self._run, self._reference = run, reference
+        self._rounding = min(max(rounding, LEAST_ROUNDING), LARGEST_ROUNDING)
+        self._findings: list[Finding] = []
+        self._expected: dict[str, list[Array]] = {name: [] for name in reference.output_names}
+        self._scales = dict.fromkeys(reference.output_names, 0.0)
+        self._refusal = ""
+
+    def add(self, kind: str, feed: Feed) -> None:
+        """Compares on one feed."""
+        try:
+            expected = self._reference.run(feed)
+        except Exception as error:  # not legal for the model; its exceptions share no base class
+            self._refusal = " ".join(str(error).split())[:200]
+            return
+
+        @cache  # they are the same for all outputs
+        def opinions() -> list[list[Array]]:
+            nudge = min(self._rounding, _LARGEST_NUDGE)
+            return list(self._reference.second_opinions(feed, nudge=nudge))
+
+        actual = self._actual(feed, len(expected))
+        for index, name in enumerate(self._expected):
+            if isinstance(actual, str):
+                wrong = Difference(flaw=actual, is_comparable=False)
+                self._findings.append(Finding(name, kind, wrong, float("inf")))
+                continue
+            finding = judge(
+                name,
+                kind,
+                actual[index],
+                expected[index],
+                rounding=self._rounding,
+                scale=_SCALE_FLOOR * self._scales[name],
+                opinions=partial(_column, opinions, index),
+            )
+            self._findings.append(finding)
+            self._scales[name] = max(self._scales[name], magnitude(expected[index]))
+            if finding.tells:
+                self._expected[name].append(expected[index])
+
+    def _actual(self, feed: Feed, count: int) -> list[Array] | str:
+        """What the compiled model gives; or why it gives nothing to compare."""
+        try:
+            actual = [np.asarray(output) for output in self._run(feed)]
+        except Exception as error:  # TVM raises whatever its C++ side threw
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            return f"fails where ONNX Runtime does not: {lines[-1][:200]}"
+        return actual if len(actual) == count else f"{len(actual)} outputs instead of {count}"
+
+    def outcome(self) -> Verification:
+        """What all feeds showed.
+
+        Raises:
+            VerificationError: the reference refused every feed.
+        """
+        if not self._findings:
+            raise VerificationError(
+                "can't be verified, ONNX Runtime refuses every input that was drawn: "
+                f"{self._refusal}; --no-verify lets it pass"
+            )
+        telling = [finding for finding in self._findings if finding.tells]
+        worst = max(telling, key=lambda finding: finding.excess, default=None)
+        return Verification(
+            passed=not any(finding.is_wrong for finding in telling),
+            conclusive=all(map(self._is_conclusive, self._expected)),
+            max_abs_error=max((f.difference.max_abs for f in telling), default=0.0),
+            max_rel_error=max((f.difference.largest for f in telling), default=0.0),
+            worst=worst.place if worst is not None else "",
+            tolerance=LARGEST_FACTOR * self._rounding,
+            feeds=len({finding.kind for finding in telling}),
+            failure=next((finding for finding in telling if finding.is_wrong), None),
+        )
+
+    def _is_conclusive(self, name: str) -> bool:
+        """Whether an output differs from input to input by more than the tolerance."""
+        found = self._expected[name]
+        follows = any(difference(o, found[0]).excess(self._rounding) > 1.0 for o in found[1:])
+        return follows or not self._reference.follows_inputs(name)
 
 
-def _errors(actual: Array, expected: Array) -> tuple[float, float]:
-    """Largest absolute error, and the same relative to the expected values' magnitude."""
-    if actual.shape != expected.shape:
-        return float("inf"), float("inf")
-    one, other = actual.astype(np.float64), expected.astype(np.float64)
-    if not np.array_equal(np.isfinite(one), np.isfinite(other)):
-        return float("inf"), float("inf")
-    finite = np.isfinite(other)
-    absolute = float(np.abs(one[finite] - other[finite]).max(initial=0.0))
-    scale = float(np.abs(other[finite]).max(initial=0.0))
-    return absolute, absolute / scale if scale > 0 else absolute
-
-
-def _follows_inputs(outputs: Sequence[Array]) -> bool:
-    """Whether an output differs from input to input by more than the tolerance."""
-    return any(_errors(other, outputs[0])[1] > RELATIVE_TOLERANCE for other in outputs[1:])
+def _column(rows: Callable[[], Sequence[Sequence[Array]]], index: int) -> list[Array]:
+    return [row[index] for row in rows()]

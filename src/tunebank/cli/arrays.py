@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from tunebank.errors import UsageError
-
-if TYPE_CHECKING:
-    from tunebank.runtime import Tensor
+from tunebank.runtime.feed import InputLike, numpy_dtype, random_feed
 
 Array = np.ndarray[Any, Any]
 
@@ -38,7 +36,7 @@ def read_array(path: Path) -> Array:
 
 
 def feed_for(
-    inputs: Sequence[Tensor], given: Mapping[str, Array], *, seed: int | None
+    inputs: Sequence[InputLike], given: Mapping[str, Array], *, seed: int | None
 ) -> dict[str, Array]:
     """The given arrays, and random ones for the inputs that have none.
 
@@ -54,8 +52,17 @@ def feed_for(
     if missing and seed is None:
         names = ", ".join(spec.name for spec in missing)
         raise UsageError(f"no array for {names}; give --input NAME=FILE.npy, or --random")
-    rng = np.random.default_rng(seed)
-    return dict(given) | {spec.name: _random(rng, spec) for spec in missing}
+    drawn = random_feed(missing, seed=seed) if seed is not None else {}
+    return {name: _as_declared(array, inputs, name) for name, array in given.items()} | drawn
+
+
+def _as_declared(array: Array, inputs: Sequence[InputLike], name: str) -> Array:
+    """The array, in the input's data type where a .npy file can't say it: bfloat16."""
+    for spec in inputs:
+        dtype = numpy_dtype(spec.dtype)
+        if spec.name == name and array.dtype.kind == "V" and array.dtype.itemsize == dtype.itemsize:
+            return array.view(dtype)
+    return array
 
 
 def write_arrays(folder: Path, arrays: Mapping[str, Array]) -> dict[str, Path]:
@@ -92,12 +99,3 @@ def _write(path: Path, array: Array) -> None:
 def _file_stem(name: str) -> str:
     """A name from a model file as a name for a file: no folders, nothing hidden."""
     return re.sub(r"[^\w.-]+", "_", name).strip("._")[:100]
-
-
-def _random(rng: np.random.Generator, spec: Tensor) -> Array:
-    # Only outputs may have an open extent.
-    shape, dtype = [extent or 1 for extent in spec.shape], np.dtype(spec.dtype)
-    if dtype.kind == "f":
-        return rng.standard_normal(shape).astype(dtype)
-    # Integers are mostly indices: 0 and 1 are within any table.
-    return rng.integers(0, 2, shape).astype(dtype)

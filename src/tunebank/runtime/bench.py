@@ -20,16 +20,17 @@ from __future__ import annotations
 import random
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+
+from tunebank.runtime.feed import random_feed as random_feed
 
 Contestant = Callable[[], object]
-Feed = Mapping[str, npt.NDArray[Any]]
+Feed = Mapping[str, np.ndarray[Any, Any]]
 
 PAUSE_SECONDS = 0.1
 _WARM_UP_RUNS = 2
@@ -158,18 +159,6 @@ def onnxruntime_contestant(model: Path, feed: Feed, *, threads: int) -> Contesta
         session.run(None, given)
 
     return run
-
-
-def random_feed(inputs: Sequence[Any], *, seed: int = 0) -> dict[str, npt.NDArray[Any]]:
-    """Random arrays for inputs with a name, shape and dtype; integers are 0 or 1."""
-    generator = np.random.default_rng(seed)
-    feed = {}
-    for spec in inputs:
-        values: npt.NDArray[Any] = generator.standard_normal(spec.shape)
-        if not spec.dtype.startswith("float"):
-            values = generator.integers(0, 2, spec.shape)
-        feed[spec.name] = values.astype(spec.dtype)
-    return feed
 
 
 def _block(run: Contestant, min_seconds: float) -> tuple[float, ...]:

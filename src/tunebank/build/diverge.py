@@ -1,0 +1,249 @@
+"""Which kernel is wrong, if the compiled model is.
+
+The artifact runs once with an instrument on each call of a kernel. On the very arguments that the
+artifact's kernel was given, the same kernel runs under its reference schedule, which is right by
+its simplicity, and the two results are compared:
+
+    artifact     x ──▶ kernel 1 ──▶ kernel 2 ──▶ ...
+                 │        ║            ║               ║ compared
+                 └──▶ reference 1  reference 2  ...
+
+So errors of one kernel don't reach the comparison of the next, nothing is kept but the call at
+hand, and a deep model takes no more memory than a shallow one. Where every kernel agrees with its
+reference, it is the graph that differs from the model file: it was read or rewritten wrongly.
+
+Packed weights are the one argument that differs: the reference kernel takes the model's constant.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tvm
+from tvm import ir, tirx
+from tvm.runtime.vm import VirtualMachine
+
+from tunebank import _tvm
+from tunebank.device import Device
+from tunebank.kernel import Kernel
+from tunebank.measure.compare import Array, Difference, difference
+from tunebank.measure.rounding import rounding_variance
+from tunebank.model import Model
+from tunebank.runtime.feed import Feed
+from tunebank.runtime.manifest import KernelEntry, Manifest, read_manifest
+from tunebank.schedule.reference import reference_module
+
+_CALL_TIR = "relax.call_tir"
+_SUSPECT_SHARE = 0.1
+"""Beside a kernel that is off a thousandfold, one a little past its tolerance is no suspect."""
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """The first kernel that computes something else than its reference schedule.
+
+    Attributes:
+        kernel: its name; "" if none does.
+        class_key: its class.
+        call: the number of the call in a run, counted from 1.
+        difference: how far its results are off.
+        source: the model that its schedule was tuned for; "" for a default schedule.
+        record_id: the record of its schedule; "" for a default schedule.
+        calls: how many calls of kernels the run made.
+        unknown: how many of these could not be told from another kernel's, and were not compared.
+    """
+
+    kernel: str = ""
+    class_key: str = ""
+    call: int = 0
+    difference: Difference = field(default_factory=Difference)
+    source: str = ""
+    record_id: str = ""
+    calls: int = 0
+    unknown: int = 0
+
+    def __str__(self) -> str:
+        if not self.kernel and not self.unknown:
+            return "every kernel agrees with its reference schedule, so that the graph is at fault"
+        if not self.kernel:
+            return f"no diverging kernel found, {self.unknown} of {self.calls} calls not compared"
+        schedule = f"schedule of {self.source}, " if self.source else "default schedule"
+        record = f"record {self.record_id}" if self.record_id else ""
+        return f"first diverging kernel: {self.kernel} #{self.call} ({schedule}{record})"
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call of a kernel in the graph.
+
+    Attributes:
+        names: what its program may be called in the artifact, up to digits at the end.
+        kernel: the kernel.
+        constants: the constants among its arguments, by position.
+        inputs: how many arguments it has.
+    """
+
+    names: tuple[str, str]
+    kernel: Kernel
+    constants: Mapping[int, Any]
+    inputs: int
+
+
+@dataclass(frozen=True)
+class _Suspect:
+    """A call whose results are further off than rounding explains."""
+
+    call: int
+    kernel: Kernel
+    difference: Difference
+    excess: float
+
+
+def first_divergence(
+    model: Model, device: Device, folder: Path, feed: Feed, *, function: str = "main"
+) -> Divergence:
+    """Finds the first kernel of an artifact whose results are wrong.
+
+    Args:
+        model: what the artifact was compiled from.
+        device: what it was compiled for.
+        folder: the artifact.
+        feed: inputs on which its outputs are wrong.
+        function: which of the artifact's functions.
+
+    Raises:
+        Exception: TVM can't load or run the artifact; raised by its C++ side.
+    """
+    manifest = read_manifest(folder)
+    machine = _machine(folder, manifest)
+    inspector = _Inspector(_calls(model, function), device)
+    machine.set_instrument(inspector.on_call)
+    arguments = [tvm.runtime.tensor(feed[spec.name]) for spec in manifest.inputs]
+    with _tvm.running_on(device.threads):
+        machine[function](*arguments)
+    suspect = inspector.first_suspect()
+    if suspect is None:
+        return Divergence(calls=inspector.calls, unknown=inspector.unknown)
+    entry = _entry(manifest, suspect.kernel)
+    return Divergence(
+        kernel=suspect.kernel.name,
+        class_key=suspect.kernel.class_key,
+        call=suspect.call,
+        difference=suspect.difference,
+        source=entry.source if entry is not None else "",
+        record_id=entry.record_id if entry is not None else "",
+        calls=inspector.calls,
+        unknown=inspector.unknown,
+    )
+
+
+class _Inspector:
+    """Sees every call that the virtual machine makes, and compares the kernels'."""
+
+    def __init__(self, expected: Sequence[_Call], device: Device) -> None:
+        self._expected = expected
+        self._target = tvm.target.Target(json.loads(device.target))
+        self._position = 0
+        self._programs: dict[str, Any] = {}
+        self._suspects: list[_Suspect] = []
+        self.calls = 0
+        self.unknown = 0
+
+    def on_call(self, func: Any, symbol: str, before: bool, result: Any, *args: Any) -> int:
+        """The instrument; see TVM's `VirtualMachine.set_instrument`. Returns: go on."""
+        if before or symbol.startswith("vm."):
+            return 0
+        self.calls += 1
+        call = self._aligned(symbol, len(args))
+        if call is None:
+            self.unknown += 1
+            return 0
+        found, excess = self._compare(call, args)
+        if excess > 1.0:
+            self._suspects.append(_Suspect(self.calls, call.kernel, found, excess))
+        return 0
+
+    def first_suspect(self) -> _Suspect | None:
+        """The first call that is off about as far as the worst."""
+        worst = max((suspect.excess for suspect in self._suspects), default=0.0)
+        least = _SUSPECT_SHARE * worst if math.isfinite(worst) else worst
+        return next((s for s in self._suspects if s.excess >= least), None)
+
+    def _aligned(self, symbol: str, arguments: int) -> _Call | None:
+        """The call of the graph that this is; calls that only reshape are not made at all."""
+        for position in range(self._position, len(self._expected)):
+            call = self._expected[position]
+            is_named = any(_is_named_after(symbol, name) for name in call.names)
+            if is_named and arguments > call.inputs:
+                self._position = position + 1
+                return call
+        return None
+
+    def _compare(self, call: _Call, args: Sequence[Any]) -> tuple[Difference, float]:
+        inputs = [call.constants.get(i, args[i]) for i in range(call.inputs)]
+        outputs = args[call.inputs :]
+        expected = [tvm.runtime.empty(tuple(o.shape), str(o.dtype)) for o in outputs]
+        self._program(call.kernel)(*inputs, *expected)
+        rounding = math.sqrt(2.0 * rounding_variance(call.kernel.func))
+        found = [difference(_array(a), _array(e)) for a, e in zip(outputs, expected, strict=True)]
+        worst = max(found, key=lambda one: one.excess(rounding))
+        return worst, worst.excess(rounding)
+
+    def _program(self, kernel: Kernel) -> Any:
+        if kernel.key not in self._programs:
+            built = tirx.build(reference_module(kernel), target=self._target)
+            self._programs[kernel.key] = built["main"]
+        return self._programs[kernel.key]
+
+
+def _machine(folder: Path, manifest: Manifest) -> VirtualMachine:
+    """The artifact's own virtual machine, apart from any session's."""
+    read = tvm.get_global_func("ffi.Module.load_from_bytes.relax.VMExecutable")
+    executable = read((folder / manifest.program.name).read_bytes())
+    executable.import_module(tvm.runtime.load_module(str(folder / manifest.library.name)))
+    return VirtualMachine(executable, tvm.cpu())
+
+
+def _calls(model: Model, function: str) -> list[_Call]:
+    """The calls of kernels in the order in which they run."""
+    kernels = {kernel.key: kernel for kernel in model.kernels}
+    first_name: dict[str, str] = {}  # calls of one kernel share the program of the first
+    calls = []
+    for block in model.module[function].body.blocks:
+        for binding in block.bindings:
+            value = binding.value
+            if getattr(getattr(value, "op", None), "name", "") != _CALL_TIR:
+                continue
+            name = str(value.args[0].name_hint)
+            kernel = kernels[model.kernel_of[name]]
+            fields = list(value.args[1].fields)
+            constants = {
+                i: one.value for i, one in enumerate(fields) if isinstance(one, ir.GenericConst)
+            }
+            names = (first_name.setdefault(kernel.key, name), name)
+            calls.append(_Call(names, kernel, constants, len(fields)))
+    return calls
+
+
+def _is_named_after(symbol: str, name: str) -> bool:
+    """Whether a program may be the scheduled one of that name: digits make it unique."""
+    rest = symbol.removeprefix(name)
+    return not rest or (rest != symbol and rest.isdigit())
+
+
+def _array(tensor: Any) -> Array:
+    return tensor.numpy()  # type: ignore[no-any-return]
+
+
+def _entry(manifest: Manifest, kernel: Kernel) -> KernelEntry | None:
+    """What the manifest says of the kernel's schedule."""
+    for entry in manifest.kernels:
+        same = entry.class_ == kernel.class_key and entry.name == kernel.name
+        if same and entry.weight == kernel.weight and math.isclose(entry.gflop, kernel.gflop):
+            return entry
+    return None
