@@ -108,7 +108,10 @@ def _write_program(network: Network, path: Path) -> None:
     import torch
 
     with torch.no_grad():
-        program = torch.export.export(network.module, tuple(network.inputs.values()))
+        if network.by_keyword:  # so that the program's inputs are called by their names
+            program = torch.export.export(network.module, (), dict(network.inputs))
+        else:
+            program = torch.export.export(network.module, tuple(network.inputs.values()))
     torch.export.save(program, path)
 
 

@@ -8,6 +8,7 @@ Their own initialisation is kept. Layer norms hold activations near 1 in most of
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,7 +18,10 @@ from tunebank.lab.architectures.network import SEED, Network, calibrated
 
 
 class _Plain(nn.Module):
-    """A model that takes its inputs by position and gives tensors by the names asked for."""
+    """A model that gives tensors by the names asked for.
+
+    It takes its inputs by position, as exporters to ONNX give them, or by name.
+    """
 
     def __init__(self, model: nn.Module, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> None:
         super().__init__()
@@ -25,8 +29,8 @@ class _Plain(nn.Module):
         self._inputs, self._outputs = inputs, outputs
         self._fixed: dict[str, Any] = {}
 
-    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        given = dict(zip(self._inputs, tensors, strict=True))
+    def forward(self, *tensors: Tensor, **named: Tensor) -> tuple[Tensor, ...]:
+        given = named or dict(zip(self._inputs, tensors, strict=True))
         results = self.model(**given, **self._fixed)
         return tuple(results[name] for name in self._outputs)
 
@@ -45,4 +49,4 @@ def wrapped(
     torch.manual_seed(SEED)
     module = _Plain(make(), tuple(inputs), outputs)
     module._fixed = fixed
-    return calibrated(module, inputs, *outputs)
+    return replace(calibrated(module, inputs, *outputs), by_keyword=True)

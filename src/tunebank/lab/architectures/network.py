@@ -25,11 +25,13 @@ class Network:
         module: the network, in evaluation mode.
         inputs: example inputs in order, by name.
         outputs: names of its outputs in order.
+        by_keyword: whether it can be called with its inputs by name.
     """
 
     module: nn.Module
     inputs: Mapping[str, Tensor]
     outputs: tuple[str, ...] = ("output",)
+    by_keyword: bool = False
 
     def to(self, dtype: torch.dtype) -> Network:
         """The network in another floating-point type; integer inputs stay."""
@@ -37,7 +39,7 @@ class Network:
             name: tensor.to(dtype) if tensor.is_floating_point() else tensor
             for name, tensor in self.inputs.items()
         }
-        return Network(self.module.to(dtype), inputs, self.outputs)
+        return Network(self.module.to(dtype), inputs, self.outputs, self.by_keyword)
 
 
 def drawn(module: nn.Module, inputs: Mapping[str, Tensor], *outputs: str) -> Network:
