@@ -7,6 +7,12 @@ from typing import Any
 
 
 @functools.cache
+def repair_importer() -> None:
+    """Puts all repairs in place."""
+    import_clips_whole()
+
+
+@functools.cache
 def import_clips_whole() -> None:
     """Imports Clip with constant bounds as one `relax.clip`.
 

@@ -8,5 +8,6 @@ Rules may use what other rules rewrite; they are applied until none has anything
 
 from tunebank.model.rewrite.rewrite import rewrite
 from tunebank.model.rewrite.support import unsupported
+from tunebank.model.rewrite.upcast import upcast
 
-__all__ = ["rewrite", "unsupported"]
+__all__ = ["rewrite", "unsupported", "upcast"]

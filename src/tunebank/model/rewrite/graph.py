@@ -42,8 +42,10 @@ class Graph:
         self._initializers = {tensor.name: tensor for tensor in self.proto.initializer}
         self._types = _value_types(model)
         self._uses = Counter(_used_names(self.proto))
+        self._consumers = _consumers(self.proto)
         self._names = self._all_names()
         self._arrays: dict[str, np.ndarray] = {}
+        self._retyped: set[str] = set()
 
     def shape(self, name: str) -> Shape | None:
         """The extents of a value; None if one of them isn't known."""
@@ -106,6 +108,10 @@ class Graph:
         """How often a value is used, graph outputs included."""
         return self._uses[name]
 
+    def consumers(self, name: str) -> list[onnx.NodeProto]:
+        """The nodes that take a value; what subgraphs take counts in `uses` alone."""
+        return self._consumers.get(name, [])
+
     def is_wanted(self, node: onnx.NodeProto, index: int) -> bool:
         """Whether the node's output of this number exists and is used."""
         return (
@@ -113,6 +119,10 @@ class Graph:
             and node.output[index] != ""
             and self.uses(node.output[index]) > 0
         )
+
+    def retype(self, name: str) -> None:
+        """Forgets the type of a value that a rule gives another one."""
+        self._retyped.add(name)
 
     def fresh(self, stem: str) -> str:
         """A name that no value of the graph has."""
@@ -152,6 +162,10 @@ class Graph:
 
     def replace_nodes(self, nodes: Sequence[onnx.NodeProto]) -> None:
         """Sets the nodes of the graph, in an order in which each value comes before its use."""
+        if self._retyped:
+            kept = [info for info in self.proto.value_info if info.name not in self._retyped]
+            del self.proto.value_info[:]
+            self.proto.value_info.extend(kept)
         del self.proto.node[:]
         self.proto.node.extend(nodes)
 
@@ -219,6 +233,15 @@ def _used_names(graph: onnx.GraphProto) -> Iterator[str]:
         for body in subgraphs(node):
             yield from outer_names(body)
     yield from (value.name for value in graph.output)
+
+
+def _consumers(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
+    consumers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            if name:
+                consumers.setdefault(name, []).append(node)
+    return consumers
 
 
 def _is_readable(tensor: TensorProto) -> bool:

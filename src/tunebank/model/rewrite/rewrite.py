@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import onnx
 import onnx.inliner
+import onnx.version_converter
 
 from tunebank.errors import ModelError
 from tunebank.model.rewrite.engine import Rules, apply_rules, drop_unused
 from tunebank.model.rewrite.fold import fold_small
-from tunebank.model.rewrite.graph import DOMAIN, Graph
+from tunebank.model.rewrite.graph import DOMAIN, Graph, opset_of, plain_domain
 from tunebank.model.rewrite.rules import RULES
 
 _MAX_ROUNDS = 24
+_MODERN_OPSET = 13
 
 
 def rewrite(model: onnx.ModelProto, *, rules: Rules = RULES) -> onnx.ModelProto:
@@ -28,6 +30,7 @@ def rewrite(model: onnx.ModelProto, *, rules: Rules = RULES) -> onnx.ModelProto:
     """
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
+    model = _modern(model)
     _drop_weights_as_inputs(model.graph)
     for _ in range(_MAX_ROUNDS):
         graph = Graph(model)
@@ -44,6 +47,28 @@ def rewrite(model: onnx.ModelProto, *, rules: Rules = RULES) -> onnx.ModelProto:
     drop_unused(model.graph)
     _name_nodes(model.graph)
     return model
+
+
+def _modern(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model in version 13 of the operators, if its own is older.
+
+    From there on axes are inputs, Softmax knows one axis, and Upsample is a Resize: rules and TVM's
+    importer have fewer forms to know, and have them better. A model that can't be converted
+    stays as it is.
+    """
+    if all(plain_domain(entry) != DOMAIN for entry in model.opset_import):
+        # Operators of ai.onnx.ml alone; what they are rewritten to is of the default domain.
+        model.opset_import.append(onnx.helper.make_opsetid(DOMAIN, _MODERN_OPSET))
+        return model
+    before = opset_of(model)
+    if before >= _MODERN_OPSET:
+        return model
+    if before < 9 and any(node.op_type == "Scan" for node in model.graph.node):
+        return model  # there it has a dimension for the batch, which the converter drops
+    try:
+        return onnx.version_converter.convert_version(model, _MODERN_OPSET)
+    except Exception:  # the converter raises whatever its adapters happen to raise
+        return model
 
 
 def _drop_weights_as_inputs(graph: onnx.GraphProto) -> None:

@@ -5,10 +5,47 @@ from __future__ import annotations
 from tunebank.model.rewrite.control import decide_if, unroll_loop, unroll_scan
 from tunebank.model.rewrite.engine import Rule, Rules
 from tunebank.model.rewrite.functions import expand_function
-from tunebank.model.rewrite.graph import DOMAIN
+from tunebank.model.rewrite.graph import DOMAIN, MICROSOFT, ML
+from tunebank.model.rewrite.normalization import (
+    open_layer_norm,
+    open_lp_norm,
+    open_rms_norm,
+    open_simplified_layer_norm,
+    open_training_batch_norm,
+)
 from tunebank.model.rewrite.one_dim import widen_conv, widen_pool
+from tunebank.model.rewrite.powers import open_pow, reduce_bools, reduce_nothing
+from tunebank.model.rewrite.qlinear import (
+    lower_microsoft_quantize,
+    lower_qgemm,
+    lower_qlinear_binary,
+    lower_qlinear_concat,
+    lower_qlinear_unary,
+    lower_qlinear_where,
+)
+from tunebank.model.rewrite.quantized import (
+    lower_conv_integer,
+    lower_dynamic_quantize,
+    lower_dynamic_quantize_matmul,
+    lower_matmul_integer,
+    lower_matmul_integer_to_float,
+    lower_qlinear_conv,
+    lower_qlinear_matmul,
+)
 from tunebank.model.rewrite.recurrent import unroll_recurrent
+from tunebank.model.rewrite.reorder import column_space_to_depth, gather_reversed
+from tunebank.model.rewrite.resize import settle_resize
+from tunebank.model.rewrite.small_rules import (
+    compare_binarizer,
+    drop_dropout,
+    fix_eye,
+    gather_features,
+    one_sided_isinf,
+    open_linear_regressor,
+    open_scaler,
+)
 from tunebank.model.rewrite.sums import split_sum
+from tunebank.model.rewrite.transposed import open_col2im, settle_conv_transpose
 
 # ONNX defines these by other operators, and TVM lacks them.
 _DEFINED_BY_OTHERS = (
@@ -24,12 +61,12 @@ _DEFINED_BY_OTHERS = (
     "RotaryEmbedding",
     "LinearAttention",
     "CausalConvWithState",
+    "Attention",
 )
 
 _BY_OPERATOR: dict[str, tuple[Rule, ...]] = {
     "Sum": (split_sum,),
     "Conv": (widen_conv,),
-    "ConvTranspose": (widen_conv,),
     "AveragePool": (widen_pool,),
     "MaxPool": (widen_pool,),
     "LpPool": (widen_pool,),
@@ -38,12 +75,69 @@ _BY_OPERATOR: dict[str, tuple[Rule, ...]] = {
     "LSTM": (unroll_recurrent,),
     "GRU": (unroll_recurrent,),
     "RNN": (unroll_recurrent,),
+    "QLinearConv": (lower_qlinear_conv,),
+    "QLinearMatMul": (lower_qlinear_matmul,),
+    "ConvInteger": (lower_conv_integer,),
+    "MatMulInteger": (lower_matmul_integer,),
+    "DynamicQuantizeLinear": (lower_dynamic_quantize,),
+    "Resize": (settle_resize,),
+    "Upsample": (settle_resize,),
+    "ConvTranspose": (settle_conv_transpose, widen_conv),
+    "Col2Im": (open_col2im,),
+    "Dropout": (drop_dropout,),
+    "EyeLike": (fix_eye,),
+    "IsInf": (one_sided_isinf,),
+    "Pow": (open_pow,),
+    "ReverseSequence": (gather_reversed,),
+    "SpaceToDepth": (column_space_to_depth,),
+    "LayerNormalization": (open_layer_norm,),
+    "RMSNormalization": (open_rms_norm,),
+    "SimplifiedLayerNormalization": (open_simplified_layer_norm,),
+    "BatchNormalization": (open_training_batch_norm,),
+    "LpNormalization": (open_lp_norm,),
+    "ReduceMax": (reduce_bools, reduce_nothing),
+    "ReduceMin": (reduce_bools, reduce_nothing),
+    "ReduceSum": (reduce_nothing,),
+    "ReduceSumSquare": (reduce_nothing,),
+    "ReduceL1": (reduce_nothing,),
+    "ReduceL2": (reduce_nothing,),
+    "ReduceProd": (reduce_nothing,),
+    "ReduceLogSum": (reduce_nothing,),
+    "ReduceLogSumExp": (reduce_nothing,),
     "If": (decide_if,),
     "Loop": (unroll_loop,),
     "Scan": (unroll_scan,),
 }
 
+_OF_ML: dict[str, tuple[Rule, ...]] = {
+    "ArrayFeatureExtractor": (gather_features,),
+    "Binarizer": (compare_binarizer,),
+    "Scaler": (open_scaler,),
+    "LinearRegressor": (open_linear_regressor,),
+}
+
+_OF_MICROSOFT: dict[str, tuple[Rule, ...]] = {
+    "QLinearConv": (lower_qlinear_conv,),
+    "QLinearAdd": (lower_qlinear_binary,),
+    "QLinearMul": (lower_qlinear_binary,),
+    "QLinearLeakyRelu": (lower_qlinear_unary,),
+    "QLinearSigmoid": (lower_qlinear_unary,),
+    "QLinearAveragePool": (lower_qlinear_unary,),
+    "QLinearGlobalAveragePool": (lower_qlinear_unary,),
+    "QLinearReduceMean": (lower_qlinear_unary,),
+    "QLinearSoftmax": (lower_qlinear_unary,),
+    "QLinearConcat": (lower_qlinear_concat,),
+    "QLinearWhere": (lower_qlinear_where,),
+    "QGemm": (lower_qgemm,),
+    "QuantizeLinear": (lower_microsoft_quantize,),
+    "DequantizeLinear": (lower_microsoft_quantize,),
+    "MatMulIntegerToFloat": (lower_matmul_integer_to_float,),
+    "DynamicQuantizeMatMul": (lower_dynamic_quantize_matmul,),
+}
+
 RULES: Rules = {
     **{(DOMAIN, name): rules for name, rules in _BY_OPERATOR.items()},
+    **{(ML, name): rules for name, rules in _OF_ML.items()},
+    **{(MICROSOFT, name): rules for name, rules in _OF_MICROSOFT.items()},
     **{(DOMAIN, name): (expand_function,) for name in _DEFINED_BY_OTHERS},
 }

@@ -1,0 +1,100 @@
+"""Operators that a few others replace."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from tunebank.model.rewrite.graph import Graph, attributes_of
+from tunebank.model.rewrite.replacement import Replacement
+
+
+def drop_dropout(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
+    """Dropout → its input; the mask, if wanted, is all true."""
+    training = graph.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else False
+    ratio = graph.constant(node.input[1]) if len(node.input) > 1 and node.input[1] else 0.5
+    if training is None or ratio is None or (np.any(training) and np.any(ratio)):
+        return False
+    new.identity(node.input[0], node.output[0])
+    if graph.is_wanted(node, 1):
+        shape = graph.known_shape(node.input[0], node)
+        new.op("Expand", new.constant(True), new.ints(shape), out=node.output[1])
+    return True
+
+
+def fix_eye(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
+    """EyeLike(x) → the matrix: only the shape of x counts."""
+    rows, columns = graph.known_shape(node.input[0], node)
+    attributes = attributes_of(node)
+    kind = int(attributes.get("dtype", 0)) or graph.dtype(node.input[0]) or TensorProto.FLOAT
+    eye = np.eye(rows, columns, int(attributes.get("k", 0)))
+    new.identity(new.constant(eye, helper.tensor_dtype_to_np_dtype(kind)), node.output[0])
+    return True
+
+
+def one_sided_isinf(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
+    """IsInf that looks for one sign: x = ∞ or x = -∞. TVM looks for both."""
+    attributes = attributes_of(node)
+    positive, negative = attributes.get("detect_positive", 1), attributes.get("detect_negative", 1)
+    if positive and negative:
+        return False
+    kind = graph.dtype(node.input[0])
+    if not positive and not negative:
+        shape = graph.known_shape(node.input[0], node)
+        new.op("Expand", new.constant(False), new.ints(shape), out=node.output[0])
+        return True
+    bound = new.scalar(np.inf if positive else -np.inf, kind)
+    new.op("Equal", node.input[0], bound, out=node.output[0])
+    return True
+
+
+def gather_features(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
+    """ai.onnx.ml ArrayFeatureExtractor(x, i) → Gather along the last axis."""
+    rank = graph.rank(node.input[0])
+    if rank is None:
+        return False
+    indices = new.reshape(node.input[1], [-1])
+    gathered = new.op("Gather", node.input[0], indices, axis=rank - 1)
+    if rank == 1:
+        gathered = new.unsqueeze(gathered, [0])
+    new.identity(gathered, node.output[0])
+    return True
+
+
+def compare_binarizer(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
+    """ai.onnx.ml Binarizer(x) → x > threshold, as a number."""
+    kind = graph.dtype(node.input[0])
+    threshold = new.scalar(float(attributes_of(node).get("threshold", 0.0)), kind)
+    new.cast(new.op("Greater", node.input[0], threshold), kind, out=node.output[0])
+    return True
+
+
+def open_scaler(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
+    """ai.onnx.ml Scaler(x) → (x - offset) · scale."""
+    attributes = attributes_of(node)
+    x = node.input[0]
+    if graph.dtype(x) != TensorProto.FLOAT:
+        x = new.cast(x, TensorProto.FLOAT)
+    offset = new.constant(attributes.get("offset", [0.0]), np.float32)
+    scale = new.constant(attributes.get("scale", [1.0]), np.float32)
+    new.op("Mul", new.op("Sub", x, offset), scale, out=node.output[0])
+    return True
+
+
+def open_linear_regressor(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
+    """ai.onnx.ml LinearRegressor(x) → x · coefficientsᵀ + intercepts."""
+    attributes = attributes_of(node)
+    if attributes.get("post_transform", "NONE") != "NONE":
+        return False
+    targets = int(attributes.get("targets", 1))
+    coefficients = np.asarray(attributes["coefficients"], np.float32).reshape(targets, -1).T
+    x = node.input[0]
+    if graph.dtype(x) != TensorProto.FLOAT:
+        x = new.cast(x, TensorProto.FLOAT)
+    if graph.rank(x) == 1:
+        x = new.unsqueeze(x, [0])
+    product = new.op("MatMul", x, new.constant(coefficients))
+    intercepts = attributes.get("intercepts", [0.0] * targets)
+    new.op("Add", product, new.constant(intercepts, np.float32), out=node.output[0])
+    return True
