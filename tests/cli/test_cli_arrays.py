@@ -12,8 +12,8 @@ import pytest
 from tunebank.cli.arrays import feed_for, read_array, write_arrays
 from tunebank.errors import UsageError
 
-X = SimpleNamespace(name="x", shape=(2, 3), dtype="float32")
-IDS = SimpleNamespace(name="ids", shape=(4,), dtype="int64")
+X = SimpleNamespace(name="x", shape=(2, 3), dtype="float32", limit=None)
+IDS = SimpleNamespace(name="ids", shape=(4,), dtype="int64", limit=7)
 
 
 class Hostile:
@@ -65,6 +65,15 @@ def test_random_arrays_fill_what_is_not_given() -> None:
     again = feed_for([X, IDS], {}, seed=3)
     np.testing.assert_array_equal(again["x"], feed_for([X, IDS], {}, seed=3)["x"])
     assert again["x"].dtype == np.float32
+
+
+def test_bfloat16_goes_to_a_file_and_comes_back(tmp_path: Path) -> None:
+    spec = SimpleNamespace(name="x", shape=(3,), dtype="bfloat16", limit=None)
+    array = feed_for([spec], {}, seed=0)["x"]
+    files = write_arrays(tmp_path, {"x": array})
+    read = feed_for([spec], {"x": read_array(files["x"])}, seed=None)["x"]
+    assert read.dtype == array.dtype
+    np.testing.assert_array_equal(read, array)
 
 
 def test_an_input_without_array() -> None:

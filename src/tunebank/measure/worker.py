@@ -3,11 +3,13 @@
 Started as `python -m tunebank.measure.worker THREADS`. It answers requests on standard input
 one at a time and ends when its parent does. Programs come as TVM's JSON: nothing is unpickled.
 
-    build      {ticket, module, target}          → {build_seconds, ...}
-    run        {ticket, runs}                    → {samples_us, run_seconds}
-    reference  {file, module, outputs, target}   → {}
-    check      {file, ticket, outputs}           → {max_abs_error, scale, finite}
-    drop       {tickets}                         → {}
+    build      {ticket, module, target, indices}          → {build_seconds, ...}
+    run        {ticket, runs}                             → {samples_us, run_seconds}
+    reference  {file, module, outputs, target, indices}   → {}
+    check      {file, ticket, outputs, rounding}          → {agrees, said}
+    drop       {tickets}                                  → {}
+
+`indices` are the positions of the parameters that are used as indices.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from typing import IO, Any
 import numpy as np
 
 from tunebank import _tvm
+from tunebank.measure.arguments import random_argument
+from tunebank.measure.compare import difference
 from tunebank.measure.packing import Packing, packings
 from tunebank.measure.protocol import Message, read_message, write_message
 
@@ -38,9 +42,10 @@ _MAX_ARRAY_BYTES = 256 * 1024**2
 
 @dataclass(frozen=True)
 class _Program:
-    """A built program, its parameters' data types and shapes, and how weights are packed."""
+    """A built program, its parameters, those that are indices, and how weights are packed."""
 
     run: Any
+    indices: list[int]
     parameters: list[_Parameter]
     plain_parameters: list[_Parameter]
     packings: list[Packing]
@@ -52,7 +57,7 @@ class Worker:
     def __init__(self, threads: int) -> None:
         self._threads = threads
         self._programs: dict[str, _Program] = {}
-        self._arrays: dict[tuple[str, tuple[int, ...], int], Any] = {}
+        self._arrays: dict[tuple[str, tuple[int, ...], int, bool], Any] = {}
         self._array_bytes = 0
 
     def handle(self, request: Message) -> Message:
@@ -77,7 +82,7 @@ class Worker:
         stripped = RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(module)
         run, lower_seconds, codegen_seconds = _build(stripped, request["target"])
         self._programs[request["ticket"]] = _Program(
-            run, _parameters(stripped), _parameters(module), packings(module)
+            run, request["indices"], _parameters(stripped), _parameters(module), packings(module)
         )
         return {
             "build_seconds": time.perf_counter() - start,
@@ -90,7 +95,10 @@ class Worker:
         import tvm
 
         program = self._programs[request["ticket"]]
-        arrays = [self._array(*spec, index) for index, spec in enumerate(program.parameters)]
+        arrays = [
+            self._array(*spec, position, position in program.indices)
+            for position, spec in enumerate(program.parameters)
+        ]
         start = time.perf_counter()
         timer = program.run.time_evaluator(
             "main",
@@ -113,7 +121,9 @@ class Worker:
 
         module = ir.load_json(request["module"])
         run, _, _ = _build(module, request["target"])
-        results = _results(run, _inputs(_parameters(module)), request["outputs"])
+        results = _results(
+            run, _inputs(_parameters(module), request["indices"]), request["outputs"]
+        )
         with Path(request["file"]).open("wb") as file:
             np.savez(file, *results)
         return {}
@@ -122,20 +132,18 @@ class Worker:
         """Compares a program's results with those of the kernel's reference schedule."""
         start = time.perf_counter()
         program = self._programs[request["ticket"]]
-        inputs = _inputs(program.plain_parameters)
+        inputs = _inputs(program.plain_parameters, program.indices)
         for packing in program.packings:
             inputs[packing.position] = packing.apply(inputs[packing.position])
         actual = _results(program.run, inputs, request["outputs"])
         with np.load(request["file"], allow_pickle=False) as reference:
             expected = [reference[name] for name in reference.files]
-        errors = [
-            float(np.abs(a.astype(np.float64) - e.astype(np.float64)).max(initial=0.0))
-            for a, e in zip(actual, expected, strict=True)
-        ]
+        rounding = float(request["rounding"])
+        found = [difference(a, e) for a, e in zip(actual, expected, strict=True)]
+        worst = max(found, key=lambda one: one.excess(rounding))
         return {
-            "max_abs_error": max(errors),
-            "scale": max(float(np.abs(e.astype(np.float64)).max(initial=0.0)) for e in expected),
-            "finite": all(bool(np.isfinite(a).all()) for a in actual if a.dtype.kind == "f"),
+            "agrees": worst.excess(rounding) <= 1.0,
+            "said": worst.flaw or f"by {worst.max_abs:.3g}, {worst.largest:.3g} of the largest",
             "check_seconds": time.perf_counter() - start,
         }
 
@@ -145,13 +153,13 @@ class Worker:
             self._programs.pop(ticket, None)
         return {}
 
-    def _array(self, dtype: str, shape: tuple[int, ...], index: int) -> Any:
+    def _array(self, dtype: str, shape: tuple[int, ...], position: int, is_index: bool) -> Any:
         """A random argument; kept, since drawing it takes longer than a run."""
         import tvm
 
-        key = (dtype, shape, index)
+        key = (dtype, shape, position, is_index)
         if key not in self._arrays:
-            array = _random(dtype, shape, index)
+            array = random_argument(dtype, shape, position, is_index=is_index)
             self._array_bytes += array.nbytes
             if self._array_bytes > _MAX_ARRAY_BYTES:
                 self._arrays, self._array_bytes = {}, array.nbytes
@@ -173,9 +181,12 @@ def _build(module: Any, target: str) -> tuple[Any, float, float]:
     return program, lowered - start, time.perf_counter() - lowered
 
 
-def _inputs(parameters: list[_Parameter]) -> list[Array]:
+def _inputs(parameters: list[_Parameter], indices: list[int]) -> list[Array]:
     """Random arguments; the same in every process."""
-    return [_random(*spec, index) for index, spec in enumerate(parameters)]
+    return [
+        random_argument(*spec, position, is_index=position in indices)
+        for position, spec in enumerate(parameters)
+    ]
 
 
 def _results(run: Any, inputs: list[Array], outputs: list[int]) -> list[Array]:
@@ -184,7 +195,12 @@ def _results(run: Any, inputs: list[Array], outputs: list[int]) -> list[Array]:
 
     arrays = [tvm.runtime.tensor(array) for array in inputs]
     run["main"](*arrays)
-    return [arrays[position].numpy() for position in outputs]
+    return [_storable(arrays[position].numpy()) for position in outputs]
+
+
+def _storable(array: Array) -> Array:
+    """The array in a data type that a .npz file can say: numpy knows bfloat16 as raw bytes."""
+    return array if array.dtype.kind in "biuf" else array.astype(np.float32)
 
 
 def _parameters(module: Any) -> list[_Parameter]:
@@ -193,14 +209,6 @@ def _parameters(module: Any) -> list[_Parameter]:
     return [
         (str(param.dtype), tuple(int(extent) for extent in param.shape)) for param in func.params
     ]
-
-
-def _random(dtype: str, shape: tuple[int, ...], seed: int) -> Array:
-    """Floats from -1 to 1; integers 0 and 1, legal for most index inputs."""
-    rng = np.random.default_rng(seed)
-    if dtype.startswith(("float", "bfloat")):
-        return (2.0 * rng.random(shape, np.float32) - 1.0).astype(dtype, copy=False)
-    return rng.integers(0, 2, shape).astype(dtype)
 
 
 def _follow_parent() -> None:

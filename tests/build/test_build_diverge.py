@@ -1,0 +1,116 @@
+"""A wrong kernel in an artifact is named; where none is, that is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import tvm
+from tvm import s_tir
+
+from small_nets import write_conv_net
+from tunebank.api import default_plan
+from tunebank.build import first_divergence, inspect_draft, write_artifact
+from tunebank.device import Device, detect_device
+from tunebank.errors import VerificationError
+from tunebank.model import Model, load_model
+from tunebank.runtime.feed import random_feed
+from tunebank.search import Choice, Plan
+
+Prepared = tuple[Model, Plan, Device]
+Matches = Callable[[Choice], bool]
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    device = detect_device()
+    path = write_conv_net(tmp_path_factory.mktemp("net") / "net.onnx")
+    model = load_model(path, device)
+    return model, default_plan(model, device), device
+
+
+def _spoiled(plan: Plan, matches: Matches, right: str, wrong: str) -> Plan:
+    """The plan with one thing replaced in the program of one kernel."""
+    key, choice = next((k, c) for k, c in plan.choices.items() if matches(c))
+    assert choice.scheduled is not None
+    text = choice.scheduled.module.script()
+    assert right in text, "the fault changes nothing"
+    schedule = s_tir.Schedule(tvm.script.from_source(text.replace(right, wrong)))
+    # A schedule of somebody's, so that there is a record to name.
+    changed = replace(
+        choice,
+        scheduled=replace(choice.scheduled, schedule=schedule),
+        source="resnet18",
+        record_id="abc123",
+        match="class",
+        origin="transfer",
+    )
+    return replace(plan, choices={**plan.choices, key: changed})
+
+
+def _is_second_layer(choice: Choice) -> bool:
+    return choice.kernel.name == "conv2d_add_relu" and choice.kernel.weight == 2
+
+
+def _is_mean(choice: Choice) -> bool:
+    return choice.kernel.name == "mean"
+
+
+@pytest.mark.parametrize(
+    ("matches", "right", "wrong", "name", "call"),
+    [
+        # Calls: a transposition, the first layer, twice the second, the mean, the classifier.
+        (_is_second_layer, "T.max(", "T.min(", "conv2d_add_relu", 3),
+        (_is_mean, "/ T.float32(256.0)", "/ T.float32(257.0)", "mean", 5),
+    ],
+)
+def test_the_wrong_kernel_is_named(
+    prepared: Prepared,
+    tmp_path: Path,
+    matches: Matches,
+    right: str,
+    wrong: str,
+    name: str,
+    call: int,
+) -> None:
+    model, plan, device = prepared
+    spoiled = _spoiled(plan, matches, right, wrong)
+    write_artifact(tmp_path / "out", model, spoiled, device)
+    found = first_divergence(model, device, tmp_path / "out", random_feed(model.inputs))
+    assert (found.kernel, found.call, found.unknown) == (name, call, 0)
+    key = next(choice.kernel for choice in plan.choices.values() if matches(choice))
+    assert found.class_key == key.class_key
+    assert (found.source, found.record_id) == ("resnet18", "abc123")
+    assert found.difference.largest > 1e-4
+
+
+def test_the_error_names_kernel_and_record(prepared: Prepared, tmp_path: Path) -> None:
+    model, plan, device = prepared
+    spoiled = _spoiled(plan, _is_second_layer, "T.max(", "T.min(")
+    inspect = partial(inspect_draft, model, verified=True)
+    with pytest.raises(VerificationError) as caught:
+        write_artifact(tmp_path / "out", model, spoiled, device, inspect=inspect)
+    message = str(caught.value)
+    assert "output 'y' on normal input" in message
+    expected = "first diverging kernel: conv2d_add_relu #3 (schedule of resnet18, record abc123)"
+    assert expected in message
+    assert message.endswith("nothing was written; --no-verify lets it pass")
+    assert "\n" not in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_right_kernels_leave_the_graph_to_blame(prepared: Prepared, tmp_path: Path) -> None:
+    write_artifact(tmp_path / "out", *prepared)
+    model, _, device = prepared
+    found = first_divergence(model, device, tmp_path / "out", random_feed(model.inputs))
+    assert found.kernel == ""
+    assert (found.calls, found.unknown) == (7 - 1, 0)  # the reshape is not called
+    assert "the graph is at fault" in str(found)
+    # ... as when the file that is compared with is another model.
+    other = replace(model, reference=write_conv_net(tmp_path / "o.onnx", constant_weights=True))
+    inspect = partial(inspect_draft, other, verified=True)
+    with pytest.raises(VerificationError, match="the graph is at fault"):
+        write_artifact(tmp_path / "other", *prepared, inspect=inspect)
