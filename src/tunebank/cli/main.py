@@ -30,6 +30,7 @@ _COMMANDS = {
     "run": ("tunebank.cli.run:run", "Run a compiled model."),
     "bench": ("tunebank.cli.bench:bench", "Time a compiled model against others."),
     "bank": ("tunebank.cli.bank:bank", "Look into banks, fill them, carry them elsewhere."),
+    "lab": ("tunebank.cli.lab:lab", "Experiments with the networks that people deploy."),
     "doctor": ("tunebank.cli.doctor:doctor", "Check this machine, and say how to mend it."),
 }
 """By name: where the command is, and what the list of commands says of it."""

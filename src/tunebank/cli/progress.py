@@ -32,6 +32,8 @@ class Stand:
 
 def stand(event: Any) -> Stand:
     """What is shown of an event of `tunebank.api`: a remark, or the state of a search."""
+    if isinstance(event, Stand):
+        return event
     if isinstance(event, str):
         return Stand(event)
     if hasattr(event, "total_trials"):

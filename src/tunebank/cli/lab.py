@@ -1,0 +1,159 @@
+"""`tunebank lab`: the experiments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tunebank.cli import options
+from tunebank.cli.output import json_option, note, print_json
+
+if TYPE_CHECKING:
+    from tunebank.lab.coverage import CoverageProgress, Outcome
+
+_MESSAGE_LIMIT = 120
+_EXIT_REQUIREMENT_FAILED = 3
+
+
+def _names(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def _readers(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[str, ...]:
+    from tunebank.lab.architectures.catalogue import FORMATS
+
+    names = _names(ctx, parameter, text)
+    unknown = [name for name in names if name not in FORMATS]
+    if unknown or not names:
+        raise click.BadParameter(f"{text!r} names no readers; there are: {', '.join(FORMATS)}")
+    return names
+
+
+@click.group()
+def lab() -> None:
+    """Experiments with the networks that people deploy.
+
+    \b
+    Example:
+      tunebank lab coverage --models resnet18,bert_128
+    """
+
+
+@lab.command()
+@click.option(
+    "--models", default="", metavar="NAME,...", callback=_names, help="Networks.  [default: all]"
+)
+@click.option(
+    "--readers",
+    default="onnx,torch",
+    show_default=True,
+    metavar="NAME,...",
+    callback=_readers,
+    help="Kinds of files to compile them from.",
+)
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the model files, some 10 GB.  [default: under the platform's caches]",
+)
+@click.option(
+    "--results",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File of outcomes, a line of JSON each; what is there is not run again.  "
+    "[default: coverage.jsonl in the cache]",
+)
+@click.option(
+    "--table", type=click.Path(dir_okay=False, path_type=Path), help="Markdown file to write."
+)
+@click.option(
+    "--time-budget",
+    type=options.Duration(),
+    metavar="DURATION",
+    default="0s",
+    show_default=True,
+    help="Search time for each.",
+)
+@click.option(
+    "--timeout",
+    type=options.Duration(),
+    metavar="DURATION",
+    default="300s",
+    show_default=True,
+    help="When to give a network up.",
+)
+@click.option("--again", is_flag=True, help="Run also what has an outcome already.")
+@json_option
+def coverage(
+    models: tuple[str, ...],
+    readers: tuple[str, ...],
+    cache: Path | None,
+    results: Path | None,
+    table: Path | None,
+    as_json: bool,
+    **choices: Any,
+) -> None:
+    """Compile many networks, and show which work, with which numbers and at what cost.
+
+    Each is compiled from an ONNX file and from a PyTorch program, built once with random weights.
+    Stopped (Ctrl-C), it goes on from there the next time. Ends with exit code 3 if one that has to
+    work doesn't.
+
+    \b
+    Example:
+      tunebank lab coverage --models resnet18,bert_128 --table coverage.md
+    """
+    from tunebank.cli.progress import Progress
+    from tunebank.lab.architectures.catalogue import find_entries
+    from tunebank.lab.coverage import CoverageSettings, pairs_of, survey
+    from tunebank.lab.coverage_table import write_markdown
+
+    cache = cache or _default_cache()
+    settings = CoverageSettings(
+        cache=cache,
+        results=results or cache / "coverage.jsonl",
+        time_budget_seconds=choices["time_budget"],
+        timeout_seconds=choices["timeout"],
+        again=choices["again"],
+    )
+    pairs = pairs_of(find_entries(models), readers)
+    with Progress() as progress:
+        outcomes = survey(pairs, settings, lambda where: progress(_stand(where)))
+    if table is not None:
+        write_markdown(outcomes, table)
+    _print(outcomes, as_json)
+    note(f"outcomes are in {settings.results}")
+    if any(outcome.failed for outcome in outcomes):
+        click.get_current_context().exit(_EXIT_REQUIREMENT_FAILED)
+
+
+def _default_cache() -> Path:
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("tunebank")) / "lab"
+
+
+def _stand(where: CoverageProgress) -> Any:
+    from tunebank.cli.progress import Stand
+
+    text = f"{where.finished} of {where.total} done, {where.doing}"
+    return Stand(text, where.finished / max(1, where.total), where.left_seconds)
+
+
+def _print(outcomes: list[Outcome], as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from tunebank.lab.coverage import OK
+    from tunebank.lab.coverage_table import COLUMNS, NUMBERS, cells, summary
+    from tunebank.report import print_table
+
+    if as_json:
+        failed = [f"{o.model} ({o.reader})" for o in outcomes if o.failed]
+        print_json({"failed": failed, "outcomes": [asdict(outcome) for outcome in outcomes]})
+        return
+    rows = [cells(outcome, message_limit=_MESSAGE_LIMIT) for outcome in outcomes]
+    styles = ["green" if o.status == OK else "red" if o.required else "yellow" for o in outcomes]
+    print_table(COLUMNS, rows, numbers=NUMBERS, styles=styles)
+    click.echo()
+    click.echo(summary(outcomes))
