@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import tvm
+from mutants import write_conv_mutant
 from tvm import s_tir
 
 from small_nets import write_conv_net
@@ -109,8 +110,18 @@ def test_right_kernels_leave_the_graph_to_blame(prepared: Prepared, tmp_path: Pa
     assert found.kernel == ""
     assert (found.calls, found.unknown) == (7 - 1, 0)  # the reshape is not called
     assert "the graph is at fault" in str(found)
-    # ... as when the file that is compared with is another model.
-    other = replace(model, reference=write_conv_net(tmp_path / "o.onnx", constant_weights=True))
-    inspect = partial(inspect_draft, other, verified=True)
-    with pytest.raises(VerificationError, match="the graph is at fault"):
-        write_artifact(tmp_path / "other", *prepared, inspect=inspect)
+
+
+def test_the_node_is_named_from_which_on_a_graph_is_wrong(tmp_path: Path) -> None:
+    device = detect_device()
+    mutant = load_model(write_conv_mutant(tmp_path / "mutant.onnx", "padding counted"), device)
+    # As if the right file had been read and become the mutant's graph.
+    model = replace(mutant, reference=write_conv_mutant(tmp_path / "right.onnx"))
+    write_artifact(tmp_path / "out", mutant, default_plan(mutant, device), device)
+    found = first_divergence(model, device, tmp_path / "out", random_feed(model.inputs))
+    assert found.kernel == ""
+    assert found.node == "'averagepool6' (AveragePool)"
+    assert str(found).endswith(f"the graph is at fault from ONNX node {found.node} on")
+    # Against its own file all is accounted for.
+    found = first_divergence(mutant, device, tmp_path / "out", random_feed(model.inputs))
+    assert found.node == ""

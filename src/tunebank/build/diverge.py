@@ -10,7 +10,8 @@ its simplicity, and the two results are compared:
 
 So errors of one kernel don't reach the comparison of the next, nothing is kept but the call at
 hand, and a deep model takes no more memory than a shallow one. Where every kernel agrees with its
-reference, it is the graph that differs from the model file: it was read or rewritten wrongly.
+reference, it is the graph that differs from the model file: it was read or rewritten wrongly, and
+`agreement.py` tells from which of its nodes on.
 
 Packed weights are the one argument that differs: the reference kernel takes the model's constant.
 """
@@ -29,6 +30,7 @@ from tvm import ir, tirx
 from tvm.runtime.vm import VirtualMachine
 
 from tunebank import _tvm
+from tunebank.build.agreement import Print, first_unaccounted
 from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.measure.compare import Array, Difference, difference
@@ -56,6 +58,8 @@ class Divergence:
         record_id: the record of its schedule; "" for a default schedule.
         calls: how many calls of kernels the run made.
         unknown: how many of these could not be told from another kernel's, and were not compared.
+        node: the node of the ONNX file from which on no result is found among the kernels'; "" if a
+            kernel diverges, or it is not known.
     """
 
     kernel: str = ""
@@ -66,10 +70,12 @@ class Divergence:
     record_id: str = ""
     calls: int = 0
     unknown: int = 0
+    node: str = ""
 
     def __str__(self) -> str:
         if not self.kernel and not self.unknown:
-            return "every kernel agrees with its reference schedule, so that the graph is at fault"
+            node = f" from ONNX node {self.node} on" if self.node else ""
+            return f"every kernel agrees with its reference schedule, the graph is at fault{node}"
         if not self.kernel:
             return f"no diverging kernel found, {self.unknown} of {self.calls} calls not compared"
         schedule = f"schedule of {self.source}, " if self.source else "default schedule"
@@ -128,7 +134,8 @@ def first_divergence(
         machine[function](*arguments)
     suspect = inspector.first_suspect()
     if suspect is None:
-        return Divergence(calls=inspector.calls, unknown=inspector.unknown)
+        node = _first_unaccounted(model, feed, inspector.prints)
+        return Divergence(calls=inspector.calls, unknown=inspector.unknown, node=node)
     entry = _entry(manifest, suspect.kernel)
     return Divergence(
         kernel=suspect.kernel.name,
@@ -153,6 +160,7 @@ class _Inspector:
         self._suspects: list[_Suspect] = []
         self.calls = 0
         self.unknown = 0
+        self.prints: list[Print] = []
 
     def on_call(self, func: Any, symbol: str, before: bool, result: Any, *args: Any) -> int:
         """The instrument; see TVM's `VirtualMachine.set_instrument`. Returns: go on."""
@@ -190,15 +198,27 @@ class _Inspector:
         expected = [tvm.runtime.empty(tuple(o.shape), str(o.dtype)) for o in outputs]
         self._program(call.kernel)(*inputs, *expected)
         rounding = math.sqrt(2.0 * rounding_variance(call.kernel.func))
-        found = [difference(_array(a), _array(e)) for a, e in zip(outputs, expected, strict=True)]
+        actual = [_array(output) for output in outputs]
+        self.prints.extend(one for one in map(Print.of, actual) if one is not None)
+        found = [difference(a, _array(e)) for a, e in zip(actual, expected, strict=True)]
         worst = max(found, key=lambda one: one.excess(rounding))
         return worst, worst.excess(rounding)
 
     def _program(self, kernel: Kernel) -> Any:
         if kernel.key not in self._programs:
-            built = tirx.build(reference_module(kernel), target=self._target)
+            try:
+                built = tirx.build(reference_module(kernel), target=self._target)
+            except Exception:  # LLVM takes no vectors of truth values, among others
+                built = tirx.build(kernel.module, target=self._target)
             self._programs[kernel.key] = built["main"]
         return self._programs[kernel.key]
+
+
+def _first_unaccounted(model: Model, feed: Feed, prints: Sequence[Print]) -> str:
+    try:
+        return first_unaccounted(model.reference, feed, prints) or ""
+    except Exception:  # what ONNX Runtime throws: the node stays unknown
+        return ""
 
 
 def _machine(folder: Path, manifest: Manifest) -> VirtualMachine:

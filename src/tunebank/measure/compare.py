@@ -9,8 +9,9 @@ measures,
 
 where r is the relative error to expect by rounding (`rounding.py`). A slice is one index on one
 axis: a channel, a row, a token, an image of a batch. A 2-norm averages, so that its bound needs
-less room for chance than that of a single element. The norm of a slice counts as no less than 5 %
-of what it is on average: where large terms cancel, their errors stay.
+less room for chance than that of a single element. The norm of a slice counts as no less than a
+quarter of what it is on average: where large terms cancel, their errors stay, and in a slice of
+equal elements (a channel, if all tokens are the same) nothing averages.
 
 Integers and truth values are chosen by comparing floating-point numbers (ArgMax, TopK, a mask):
 they are equal, but for as small a share as ties to within rounding explain. Quantised values
@@ -42,7 +43,7 @@ roundings knows: some 16 units of float32."""
 LARGEST_ROUNDING = 0.025
 """What agrees to no better than `LARGEST_FACTOR` times this, 10 %, is not said to agree."""
 
-_SLICE_FLOOR = 0.05
+_SLICE_FLOOR = 0.25
 _MIN_SLICE_SIZE = 16
 _QUANTISED_RANGE = 255.0
 
