@@ -200,8 +200,8 @@ def model_of(*kernels: Kernel) -> Model:
     return Model(
         name="model",
         path=Path("model.onnx"),
-        inputs=(),
-        output_names=(),
+        reference=Path("model.onnx"),
+        functions=(ModelFunction("main", (), ()),),
         kernels=kernels,
         module=None,
         kernel_of={},

@@ -14,7 +14,8 @@ from tvm import ir, relax, tirx, topi
 from networks import write_small_network
 from tunebank.device import Device
 from tunebank.lab.zoo import GraphBuilder
-from tunebank.model import Model, fold_constants, load_model
+from tunebank.model import Model, load_model
+from tunebank.model.fold import fold_constants
 
 
 @pytest.fixture(scope="module")

@@ -41,8 +41,13 @@ def _edit(key: str, value: Any) -> Change:
     return change
 
 
+def library(folder: Path) -> Path:
+    (path,) = folder.glob("kernels-*.so")
+    return path
+
+
 def _flip_byte(folder: Path) -> None:
-    path = folder / "kernels.so"
+    path = library(folder)
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
@@ -55,15 +60,16 @@ def _flip_byte(folder: Path) -> None:
         (lambda folder: (folder / "manifest.json").unlink(), "not an artifact"),
         (lambda folder: (folder / "manifest.json").write_text("{"), "damaged at JSON"),
         (lambda folder: (folder / "manifest.json").write_bytes(b"\xff\xfe"), "damaged"),
-        (_edit("schema_version", 2), "artifact of schema 2.*upgrade tunebank"),
+        (_edit("schema_version", 3), "artifact of schema 3.*upgrade tunebank"),
+        (_edit("schema_version", 1), "artifact of schema 1.*compile the model again"),
         (_edit("threads", "many"), "damaged at threads"),
         (_edit("surprise", 1), "damaged at surprise"),
         (
             _edit("library", {"name": "../evil.so", "sha256": "0", "size_bytes": 1}),
             "damaged at library.name",
         ),
-        (lambda folder: (folder / "kernels.so").unlink(), "kernels.so is missing"),
-        (_flip_byte, "kernels.so is not the file that the manifest names"),
+        (lambda folder: library(folder).unlink(), r"kernels-\w+.so is missing"),
+        (_flip_byte, r"kernels-\w+.so is not the file that the manifest names"),
         (lambda folder: (folder / "program.vm").write_bytes(b""), "program.vm is not the file"),
         (_edit("cpu_features", ["avx", "warp_drive"]), "CPU with warp_drive, which this one lacks"),
         (

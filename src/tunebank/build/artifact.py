@@ -36,7 +36,6 @@ from tunebank.runtime.manifest import (
 )
 from tunebank.search import Choice, Plan
 
-_LIBRARY = "kernels.so"
 _PROGRAM = "program.vm"
 
 _LLVM_FEATURES = {
@@ -100,8 +99,9 @@ def write_artifact(
     """
     check_output(path)
     with _draft(path) as folder:
-        library, program = folder / _LIBRARY, folder / _PROGRAM
+        library, program = folder / "kernels.so", folder / _PROGRAM
         build(model, plan, device, library=library, program=program)
+        library = _named_by_content(library)
         manifest = Manifest(
             model=model.name,
             model_path=str(model.path.absolute()),
@@ -189,6 +189,16 @@ def _versions() -> Versions:
         tvm=metadata.version("apache-tvm"),
         tvm_ffi=metadata.version("apache-tvm-ffi"),
     )
+
+
+def _named_by_content(library: Path) -> Path:
+    """Renames a library so that no other has its name.
+
+    The dynamic linker takes two files of one path for the same, as long as the first is in use:
+    an artifact that replaces one would run its kernels.
+    """
+    name = f"{library.stem}-{sha256_of(library)[:12]}{library.suffix}"
+    return library.rename(library.with_name(name))
 
 
 def _part(path: Path) -> Part:

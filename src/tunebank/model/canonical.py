@@ -15,7 +15,7 @@ import onnxruntime
 
 from tunebank.errors import ModelError
 from tunebank.model.onnx_file import INLINE_BYTES, fix_shapes
-from tunebank.model.rewrite import rewrite
+from tunebank.model.rewrite import rewrite, unsupported
 from tunebank.model.shapes import ShapeSet
 
 
@@ -58,7 +58,23 @@ def canonicalise(
     fixed.CopyFrom(proto)
     fix_shapes(fixed, shapes)
     canonical = _optimised(path, fixed, weights, folder, optimise)
-    return CanonicalGraph(rewrite(canonical), folder)
+    return CanonicalGraph(_rewritten(path, canonical), folder)
+
+
+def _rewritten(path: Path, proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph in terms of operators that TVM has.
+
+    Raises:
+        ModelError: it can't be put into them.
+    """
+    try:
+        proto = rewrite(proto)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+    lacking = unsupported(proto)
+    if lacking:
+        raise ModelError(f"{path}: TVM lacks an operator of the model: {', '.join(lacking)}")
+    return proto
 
 
 def _optimised(

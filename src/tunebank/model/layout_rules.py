@@ -17,6 +17,8 @@ from typing import Any, Protocol
 import numpy as np
 from tvm import ir, relax
 
+from tunebank.model.layout_transposed import as_convolution
+
 
 class Forms(Protocol):
     """What a rule asks of the walk; see `layout.py`."""
@@ -109,6 +111,23 @@ def _conv2d(call: ir.Call, forms: Forms) -> Result | None:
             out_dtype=attrs.out_dtype or None,
         )
     )
+
+
+def _conv2d_transpose(call: ir.Call, forms: Forms) -> Result | None:
+    attrs = call.attrs
+    kernel = forms.constant(call.args[1])
+    if (attrs.data_layout, attrs.kernel_layout) != ("NCHW", "IOHW") or kernel is None:
+        return None
+    kernel = _dilated(kernel, [int(step) for step in attrs.dilation])
+    return Result(as_convolution(call, forms.last(call.args[0]), kernel, forms.emit))
+
+
+def _dilated(kernel: Any, steps: Sequence[int]) -> Any:
+    """A kernel (I, O, H, W) with zeros between its values, so that its dilation is 1."""
+    sizes = [(size - 1) * step + 1 for size, step in zip(kernel.shape[2:], steps, strict=True)]
+    wide = np.zeros((*kernel.shape[:2], *sizes), kernel.dtype)
+    wide[:, :, :: steps[0], :: steps[1]] = kernel
+    return wide
 
 
 # -- operators that work on one element, one axis or one window at a time
@@ -310,7 +329,10 @@ def _named(prefix: str, names: str) -> Sequence[str]:
     return [f"{prefix}{name}" for name in names.split()]
 
 
-_STARTING: dict[str, Rule] = {"relax.nn.conv2d": _conv2d}
+_STARTING: dict[str, Rule] = {
+    "relax.nn.conv2d": _conv2d,
+    "relax.nn.conv2d_transpose": _conv2d_transpose,
+}
 """Operators that are channels last whatever their operands are."""
 
 _ELSEWHERE: dict[str, Rule] = {"relax.permute_dims": _transpose}

@@ -106,25 +106,52 @@ def external_array(tensor: TensorProto, folder: Path) -> npt.NDArray[np.uint8]:
     return np.memmap(file, np.uint8, "r", offset, (length,))
 
 
-def move_weights_out(proto: onnx.ModelProto, file: Path) -> None:
-    """Moves the content of large initializers into a file beside the model."""
+def move_weights_out(proto: onnx.ModelProto, folder: Path, file: Path) -> None:
+    """Moves the content of large initializers into one file.
+
+    Args:
+        proto: the graph; changed in place.
+        folder: where the data lies that is external already; it is copied.
+        file: the file to write.
+    """
     with file.open("wb") as stream:
         for tensor in proto.graph.initializer:
-            if is_external(tensor) or tensor.data_type not in TYPES:
-                continue
-            if not tensor.HasField("raw_data"):
-                tensor.CopyFrom(_raw(tensor))
-            if len(tensor.raw_data) <= INLINE_BYTES:
+            data = _content(tensor, folder)
+            if data is None:
                 continue
             stream.write(bytes(-stream.tell() % _PAGE_BYTES))  # what is mapped starts at a page
-            offset = stream.tell()
-            stream.write(tensor.raw_data)
-            length = len(tensor.raw_data)
+            place = {"location": file.name, "offset": str(stream.tell()), "length": str(len(data))}
+            stream.write(data)
             tensor.ClearField("raw_data")
             tensor.data_location = TensorProto.EXTERNAL
-            entries = {"location": file.name, "offset": str(offset), "length": str(length)}
-            for key, value in entries.items():
+            del tensor.external_data[:]
+            for key, value in place.items():
                 tensor.external_data.add(key=key, value=value)
+
+
+def _content(tensor: TensorProto, folder: Path) -> bytes | memoryview | None:
+    """A tensor's bytes if they are to be moved, else None."""
+    if is_external(tensor):
+        return external_array(tensor, folder).data
+    if tensor.data_type not in TYPES:
+        return None
+    if not tensor.HasField("raw_data"):
+        tensor.CopyFrom(_raw(tensor))
+    return tensor.raw_data if len(tensor.raw_data) > INLINE_BYTES else None
+
+
+def has_bfloat16(proto: onnx.ModelProto) -> bool:
+    """Whether a model computes in bfloat16."""
+    tensors = (tensor.data_type for tensor in _tensors(proto.graph))
+    values = (*proto.graph.input, *proto.graph.output)
+    types = (value.type.tensor_type.elem_type for value in values)
+    casts = (
+        attribute.i
+        for node in proto.graph.node
+        for attribute in node.attribute
+        if attribute.name == "to"
+    )
+    return TensorProto.BFLOAT16 in (*tensors, *types, *casts)
 
 
 def _raw(tensor: TensorProto) -> TensorProto:

@@ -129,7 +129,8 @@ class _Source:
 
 
 def _source(reading: _Reading) -> _Source:
-    from tunebank.model.onnx_file import has_external_data, move_weights_out, read_structure
+    from tunebank.model import onnx_file
+    from tunebank.model.rewrite import upcast
 
     path = Path(reading.request.path)
     reading.notebook.note("reading of the file")
@@ -137,12 +138,18 @@ def _source(reading: _Reading) -> _Source:
         from tunebank.model.torch_file import export_onnx
 
         path = export_onnx(path, reading.folder)
-    proto = read_structure(path)
-    if has_external_data(proto):
-        return _Source(path, proto, path.absolute().parent)
-    reading.notebook.note("reading of the weights")
-    move_weights_out(proto, reading.folder / "source.bin")
-    return _Source(path, proto, reading.folder)
+    proto = onnx_file.read_structure(path)
+    has_bfloat16 = onnx_file.has_bfloat16(proto)
+    weights = path.absolute().parent
+    if has_bfloat16 or not onnx_file.has_external_data(proto):
+        reading.notebook.note("reading of the weights")
+        onnx_file.move_weights_out(proto, weights, reading.folder / "source.bin")
+        weights = reading.folder
+    proto = upcast(proto)
+    if has_bfloat16:  # ONNX Runtime can't run the file itself
+        path = reading.folder / "reference.onnx"
+        path.write_bytes(proto.SerializeToString())
+    return _Source(path, proto, weights)
 
 
 def _canonical(

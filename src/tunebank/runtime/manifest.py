@@ -2,7 +2,7 @@
 
     OUT/
     ├── manifest.json     this
-    ├── kernels.so        machine code
+    ├── kernels-….so      machine code; named by its content
     └── program.vm        the virtual machine's instructions, and the weights
 
 An artifact is a program: opening one runs its code, as starting any program does. The checks
