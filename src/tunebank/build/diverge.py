@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.measure.compare import Array, Difference, difference
 from tunebank.measure.rounding import rounding_variance
-from tunebank.model import Model
+from tunebank.model import Model, main_functions
 from tunebank.runtime.feed import Feed
 from tunebank.runtime.manifest import KernelEntry, Manifest, read_manifest
 from tunebank.schedule.reference import reference_module
@@ -232,22 +232,27 @@ def _machine(folder: Path, manifest: Manifest) -> VirtualMachine:
 def _calls(model: Model, function: str) -> list[_Call]:
     """The calls of kernels in the order in which they run."""
     kernels = {kernel.key: kernel for kernel in model.kernels}
-    first_name: dict[str, str] = {}  # calls of one kernel share the program of the first
+    first_name: dict[str, str] = {}  # all calls of a kernel share the program of the first
     calls = []
-    for block in model.module[function].body.blocks:
-        for binding in block.bindings:
-            value = binding.value
-            if getattr(getattr(value, "op", None), "name", "") != _CALL_TIR:
-                continue
+    for var in main_functions(model.module):
+        for value in _call_tirs(model.module[var]):
             name = str(value.args[0].name_hint)
             kernel = kernels[model.kernel_of[name]]
-            fields = list(value.args[1].fields)
-            constants = {
-                i: one.value for i, one in enumerate(fields) if isinstance(one, ir.GenericConst)
-            }
             names = (first_name.setdefault(kernel.key, name), name)
-            calls.append(_Call(names, kernel, constants, len(fields)))
+            if str(var.name_hint) == function:
+                fields = list(value.args[1].fields)
+                constants = {
+                    i: one.value for i, one in enumerate(fields) if isinstance(one, ir.GenericConst)
+                }
+                calls.append(_Call(names, kernel, constants, len(fields)))
     return calls
+
+
+def _call_tirs(function: Any) -> Iterator[Any]:
+    for block in function.body.blocks:
+        for binding in block.bindings:
+            if getattr(getattr(binding.value, "op", None), "name", "") == _CALL_TIR:
+                yield binding.value
 
 
 def _is_named_after(symbol: str, name: str) -> bool:
