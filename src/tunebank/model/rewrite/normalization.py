@@ -32,6 +32,22 @@ def open_layer_norm(node: onnx.NodeProto, graph: Graph, new: Replacement) -> boo
     return True
 
 
+def whole_scale_layer_norm(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
+    """LayerNormalization with a scale or bias that is broadcast: TVM wants all of it."""
+    shape = graph.shape(node.input[0])
+    if shape is None:
+        return False
+    attributes = attributes_of(node)
+    whole = shape[int(attributes.get("axis", -1)) % len(shape) :]
+    given = [name for name in node.input[1:] if name]
+    if all(graph.shape(name) in (whole, None) for name in given):
+        return False
+    wide = [new.op("Expand", name, new.ints(whole)) for name in given]
+    outputs = list(node.output)
+    new.op_many(node.op_type, node.input[0], *wide, outputs=outputs, **attributes)
+    return True
+
+
 def open_training_batch_norm(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
     """BatchNormalization that takes mean and variance from the batch itself.
 

@@ -53,6 +53,36 @@ def widen_pool(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
     return True
 
 
+def settle_pool_pads(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
+    """Pooling with `auto_pad`: the pads that follow from it; TVM computes other ones.
+
+    ceil(in / stride) windows are asked for; what they reach beyond the input is split between
+    both ends, and the odd one goes to the start with SAME_LOWER, to the end with SAME_UPPER. As
+    ONNX Runtime does, windows count as if they weren't dilated.
+    """
+    attributes = attributes_of(node)
+    auto = attributes.pop("auto_pad", "NOTSET")
+    if auto == "NOTSET":
+        return False
+    extents = graph.known_shape(node.input[0], node)[2:]
+    ones = [1] * len(extents)
+    strides = attributes.get("strides", ones)
+    starts, ends = [], []
+    for index, extent in enumerate(extents):
+        windows = -(-extent // strides[index])
+        reach = (windows - 1) * strides[index] + attributes["kernel_shape"][index]
+        total = max(reach - extent, 0)
+        short, long = total // 2, total - total // 2
+        starts.append(long if auto == "SAME_LOWER" else short)
+        ends.append(short if auto == "SAME_LOWER" else long)
+    attributes["pads"] = [0] * (2 * len(extents)) if auto == "VALID" else [*starts, *ends]
+    if auto != "VALID":
+        attributes.pop("ceil_mode", None)  # the pads make it come out even
+    outputs = [name for name in node.output if name]
+    new.op_many(node.op_type, node.input[0], outputs=outputs, **attributes)
+    return True
+
+
 def _widened(node: onnx.NodeProto) -> dict[str, Any]:
     attributes = attributes_of(node)
     for name, neutral in _NEUTRAL.items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 from onnx import TensorProto
@@ -61,6 +63,40 @@ def reduce_bools(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
     result = new.op(node.op_type, number, *node.input[1:], **attributes)
     new.cast(result, TensorProto.BOOL, out=node.output[0])
     return True
+
+
+def reduce_integers(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
+    """ReduceMean and ReduceL2 of integers: a quotient of integers, and a root in `double`."""
+    kind = graph.dtype(node.input[0])
+    if kind in _FLOATS or kind == 0:
+        return False
+    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    if node.op_type == "ReduceL2":
+        wide = new.cast(node.input[0], TensorProto.DOUBLE)
+        norm = new.op("ReduceL2", wide, *node.input[1:], **attributes)
+        new.cast(norm, kind, out=node.output[0])
+        return True
+    shape, result = graph.shape(node.input[0]), graph.shape(node.output[0])
+    if shape is None or result is None or 0 in result:
+        return False
+    count = int(np.prod(shape) // np.prod(result))
+    keepdims = int(attributes.get("keepdims", 1))
+    total = _summed(node, attributes, keepdims, graph, new)
+    new.op("Div", total, new.scalar(count, kind), out=node.output[0])
+    return True
+
+
+def _summed(
+    node: onnx.NodeProto, attributes: dict[str, Any], keepdims: int, graph: Graph, new: Replacement
+) -> str:
+    """ReduceSum over the axes of another reduction."""
+    if len(node.input) > 1 and node.input[1]:
+        skips = attributes.get("noop_with_empty_axes")
+        inputs = node.input[:2]
+        return new.op("ReduceSum", *inputs, keepdims=keepdims, noop_with_empty_axes=skips)
+    rank = graph.rank(node.input[0]) or 0
+    axes = attributes.get("axes", list(range(rank)))
+    return new.reduce("ReduceSum", node.input[0], axes, keepdims=bool(keepdims))
 
 
 _OF_NOTHING = {

@@ -28,6 +28,76 @@ def gather_reversed(node: onnx.NodeProto, graph: Graph, new: Replacement) -> boo
     return True
 
 
+def clamp_slice(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
+    """Slice with constant bounds: these within the extents, as far as ONNX reads them so.
+
+    Exporters write the largest integer for "to the end". Going backwards a start before the first
+    entry means the first one, which TVM takes for nothing.
+    """
+    if graph.opset < 10:
+        return False
+    shape = graph.shape(node.input[0])
+    names = [*node.input[1:], "", ""][:4]
+    values = [graph.constant(name) if name else None for name in names]
+    if shape is None or values[0] is None or values[1] is None:
+        return False
+    starts, ends = values[0].tolist(), values[1].tolist()
+    if any(name and value is None for name, value in zip(names[2:], values[2:], strict=True)):
+        return False
+    axes = list(range(len(starts))) if values[2] is None else values[2].tolist()
+    steps = [1] * len(starts) if values[3] is None else values[3].tolist()
+    bounds = [
+        _clamped(start, end, step, shape[axis])
+        for start, end, step, axis in zip(starts, ends, steps, axes, strict=True)
+    ]
+    if bounds == list(zip(starts, ends, strict=True)):
+        return False
+    lists = [[start for start, _ in bounds], [end for _, end in bounds], axes, steps]
+    new.op("Slice", node.input[0], *map(new.ints, lists), out=node.output[0])
+    return True
+
+
+def _clamped(start: int, end: int, step: int, extent: int) -> tuple[int, int]:
+    """The bounds of a slice in their one form; an end before the first entry is -extent - 1."""
+    start += extent if start < 0 else 0
+    end += extent if end < 0 else 0
+    if step > 0:
+        return min(max(start, 0), extent), min(max(end, 0), extent)
+    start, end = min(max(start, 0), extent - 1), min(max(end, -1), extent - 1)
+    return start, end if end >= 0 else -extent - 1
+
+
+def scatter_by_position(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
+    """ScatterElements with fewer indices than data, as ScatterND: TVM counts these wrongly.
+
+    The place of an entry is its own place, with the index along the axis.
+    """
+    shape, indices = graph.shape(node.input[0]), graph.shape(node.input[1])
+    if shape is None or indices is None:
+        return False
+    attributes = attributes_of(node)
+    axis = int(attributes.get("axis", 0)) % len(shape)
+    if all(shape[i] == indices[i] for i in range(len(shape)) if i != axis):
+        return False
+    places = []
+    for number in range(len(shape)):
+        if number == axis:
+            index = node.input[1]
+            if graph.dtype(index) != TensorProto.INT64:
+                index = new.cast(index, TensorProto.INT64)
+        else:
+            column = [1] * len(indices)
+            column[number] = indices[number]
+            grid = np.arange(indices[number]).reshape(column)
+            index = new.constant(np.broadcast_to(grid, indices), np.int64)
+        places.append(new.unsqueeze(index, [len(indices)]))
+    where = new.concat(places, len(indices))
+    reduction = attributes.get("reduction")
+    data, updates = node.input[0], node.input[2]
+    new.op("ScatterND", data, where, updates, out=node.output[0], reduction=reduction)
+    return True
+
+
 def column_space_to_depth(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
     """SpaceToDepth in mode CRD: the block's places behind the channel; TVM has DCR alone."""
     attributes = attributes_of(node)

@@ -78,11 +78,10 @@ def source_positions(axis: Axis, coordinates: str) -> np.ndarray:
     x = np.arange(axis.result, dtype=np.float32)
     one, half = np.float32(1), np.float32(0.5)
     scale, extent = np.float32(axis.scale), np.float32(axis.extent)
-    whole = np.float32(axis.scale) * extent
     modes: dict[str, Callable[[], np.ndarray]] = {
         "half_pixel": lambda: (x + half) / scale - half,
         "half_pixel_symmetric": lambda: _symmetric(axis, x, scale, extent),
-        "pytorch_half_pixel": lambda: (x + half) / scale - half if whole > 1 else x * 0,
+        "pytorch_half_pixel": lambda: (x + half) / scale - half if axis.result > 1 else x * 0,
         "asymmetric": lambda: x / scale,
         "tf_half_pixel_for_nn": lambda: (x + half) / scale,
         "align_corners": lambda: (

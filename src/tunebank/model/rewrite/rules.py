@@ -12,9 +12,10 @@ from tunebank.model.rewrite.normalization import (
     open_rms_norm,
     open_simplified_layer_norm,
     open_training_batch_norm,
+    whole_scale_layer_norm,
 )
-from tunebank.model.rewrite.one_dim import widen_conv, widen_pool
-from tunebank.model.rewrite.powers import open_pow, reduce_bools, reduce_nothing
+from tunebank.model.rewrite.one_dim import settle_pool_pads, widen_conv, widen_pool
+from tunebank.model.rewrite.powers import open_pow, reduce_bools, reduce_integers, reduce_nothing
 from tunebank.model.rewrite.qlinear import (
     lower_microsoft_quantize,
     lower_qgemm,
@@ -33,16 +34,24 @@ from tunebank.model.rewrite.quantized import (
     lower_qlinear_matmul,
 )
 from tunebank.model.rewrite.recurrent import unroll_recurrent
-from tunebank.model.rewrite.reorder import column_space_to_depth, gather_reversed
+from tunebank.model.rewrite.reorder import (
+    clamp_slice,
+    column_space_to_depth,
+    gather_reversed,
+    scatter_by_position,
+)
 from tunebank.model.rewrite.resize import settle_resize
 from tunebank.model.rewrite.small_rules import (
+    clip_integers,
     compare_binarizer,
+    compare_one_hot,
     drop_dropout,
     fix_eye,
     gather_features,
     one_sided_isinf,
     open_linear_regressor,
     open_scaler,
+    unsigned_sign,
 )
 from tunebank.model.rewrite.sums import split_sum
 from tunebank.model.rewrite.transposed import open_col2im, settle_conv_transpose
@@ -67,9 +76,9 @@ _DEFINED_BY_OTHERS = (
 _BY_OPERATOR: dict[str, tuple[Rule, ...]] = {
     "Sum": (split_sum,),
     "Conv": (widen_conv,),
-    "AveragePool": (widen_pool,),
-    "MaxPool": (widen_pool,),
-    "LpPool": (widen_pool,),
+    "AveragePool": (settle_pool_pads, widen_pool),
+    "MaxPool": (settle_pool_pads, widen_pool),
+    "LpPool": (settle_pool_pads, widen_pool),
     "GlobalAveragePool": (widen_pool,),
     "GlobalMaxPool": (widen_pool,),
     "LSTM": (unroll_recurrent,),
@@ -90,7 +99,14 @@ _BY_OPERATOR: dict[str, tuple[Rule, ...]] = {
     "Pow": (open_pow,),
     "ReverseSequence": (gather_reversed,),
     "SpaceToDepth": (column_space_to_depth,),
-    "LayerNormalization": (open_layer_norm,),
+    "Slice": (clamp_slice,),
+    "ScatterElements": (scatter_by_position,),
+    "Scatter": (scatter_by_position,),
+    "OneHot": (compare_one_hot,),
+    "Clip": (clip_integers,),
+    "Sign": (unsigned_sign,),
+    "ReduceMean": (reduce_integers,),
+    "LayerNormalization": (open_layer_norm, whole_scale_layer_norm),
     "RMSNormalization": (open_rms_norm,),
     "SimplifiedLayerNormalization": (open_simplified_layer_norm,),
     "BatchNormalization": (open_training_batch_norm,),
@@ -100,7 +116,7 @@ _BY_OPERATOR: dict[str, tuple[Rule, ...]] = {
     "ReduceSum": (reduce_nothing,),
     "ReduceSumSquare": (reduce_nothing,),
     "ReduceL1": (reduce_nothing,),
-    "ReduceL2": (reduce_nothing,),
+    "ReduceL2": (reduce_nothing, reduce_integers),
     "ReduceProd": (reduce_nothing,),
     "ReduceLogSum": (reduce_nothing,),
     "ReduceLogSumExp": (reduce_nothing,),

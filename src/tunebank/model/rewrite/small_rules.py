@@ -9,6 +9,13 @@ from onnx import TensorProto, helper
 from tunebank.model.rewrite.graph import Graph, attributes_of
 from tunebank.model.rewrite.replacement import Replacement
 
+_FLOATS = frozenset(
+    {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
+)
+_UNSIGNED = frozenset(
+    {TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT32, TensorProto.UINT64}
+)
+
 
 def drop_dropout(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
     """Dropout → its input; the mask, if wanted, is all true."""
@@ -46,6 +53,44 @@ def one_sided_isinf(node: onnx.NodeProto, graph: Graph, new: Replacement) -> boo
         return True
     bound = new.scalar(np.inf if positive else -np.inf, kind)
     new.op("Equal", node.input[0], bound, out=node.output[0])
+    return True
+
+
+def compare_one_hot(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
+    """OneHot(i, depth, (off, on)) → on where i is the place, off elsewhere; TVM loses the type."""
+    depth = graph.constant(node.input[1])
+    rank = graph.rank(node.input[0])
+    if depth is None or rank is None:
+        return False
+    count = int(depth.item())
+    axis = int(attributes_of(node).get("axis", -1)) % (rank + 1)
+    indices = new.cast(node.input[0], TensorProto.INT64)
+    from_end = new.op("Add", indices, new.constant(count, np.int64))
+    negative = new.op("Less", indices, new.constant(0, np.int64))
+    indices = new.unsqueeze(new.op("Where", negative, from_end, indices), [axis])
+    places = np.arange(count).reshape([-1] + [1] * (rank - axis))
+    hit = new.op("Equal", indices, new.constant(places, np.int64))
+    off, on = (new.squeeze(part, [0]) for part in new.split(node.input[2], 0, [1, 1]))
+    new.op("Where", hit, on, off, out=node.output[0])
+    return True
+
+
+def clip_integers(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
+    """Clip of integers → Min and Max: TVM takes infinity for a bound that isn't given."""
+    if graph.dtype(node.input[0]) in _FLOATS or graph.opset < 12:
+        return False
+    low, high = [*node.input[1:], "", ""][:2]
+    x = new.op("Max", node.input[0], low) if low else node.input[0]
+    new.identity(new.op("Min", x, high) if high else x, node.output[0])
+    return True
+
+
+def unsigned_sign(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
+    """Sign of unsigned integers is at most 1, and never -1."""
+    kind = graph.dtype(node.input[0])
+    if kind not in _UNSIGNED:
+        return False
+    new.op("Min", node.input[0], new.scalar(1, kind), out=node.output[0])
     return True
 
 
