@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -118,26 +118,28 @@ def compile_model(
         settings = ReuseSettings(
             budget_seconds=time_budget_seconds, exclude_sources=tuple(exclude_sources)
         )
-        with _measurer(device, time_budget_seconds > 0) as measurer:
+        with _measurer(device) as measurer:
             model = _load(source, device, (input_shapes, dims), report, reader)
-            if measurer is not None:
-                measurer.wait_until_ready()
+            measurer.wait_until_ready()
             prepared = time.monotonic()
             with open_banks(banks) as bank:  # after the model: a bad one leaves no empty bank
-                plan = reuse(model, bank, device, measurer, settings, report=report)
+                used = measurer if time_budget_seconds > 0 else None
+                plan = reuse(model, bank, device, used, settings, report=report)
             _check_measured(plan)
-    if plan.interrupted:
-        report("interrupted: compiling with what was found")
-    searched = time.monotonic()
-    report("building" + (" and verifying" if verify else ""))
-    manifest = write_artifact(
-        folder,
-        model,
-        plan,
-        device,
-        budget_seconds=time_budget_seconds,
-        inspect=partial(inspect_draft, model, verified=verify) if runs_here else _as_it_is,
-    )
+            if plan.interrupted:
+                report("interrupted: compiling with what was found")
+            searched = time.monotonic()
+            report("building" + (" and verifying" if verify else ""))
+            manifest = write_artifact(
+                folder,
+                model,
+                plan,
+                device,
+                workers=measurer.pool,
+                budget_seconds=time_budget_seconds,
+                report=report,
+                inspect=partial(inspect_draft, model, verified=verify) if runs_here else _as_it_is,
+            )
     if manifest.verified is not None and not manifest.verified.conclusive:
         report(
             "verification is inconclusive: the model's outputs don't follow its inputs (are its "
@@ -200,8 +202,7 @@ def tune_model(
         is_any_measured = is_any_measured or progress.best_us is not None
         report(progress)
 
-    with _measurer(device, True) as measurer:
-        assert measurer is not None
+    with _measurer(device) as measurer:
         model = _load(Path(path), device, (input_shapes, dims), report)
         measurer.wait_until_ready()
         prepared = time.monotonic()
@@ -309,11 +310,8 @@ def default_plan(model: Model, device: Device) -> Plan:
 
 
 @contextmanager
-def _measurer(device: Device, is_needed: bool) -> Iterator[LocalMeasurer | None]:
+def _measurer(device: Device) -> Iterator[LocalMeasurer]:
     """Workers that start while the caller goes on, and end with the block."""
-    if not is_needed:
-        yield None
-        return
     measurer = LocalMeasurer(device)
     try:
         measurer.start()
@@ -331,9 +329,7 @@ def _load(
 ) -> Model:
     report(f"reading {path}")
     given, dims = shapes
-    return load_model(
-        path, device, input_shapes=given, dims=dims, reader=reader, report=report
-    )
+    return load_model(path, device, input_shapes=given, dims=dims, reader=reader, report=report)
 
 
 @contextmanager

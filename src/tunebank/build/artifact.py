@@ -21,6 +21,7 @@ from tunebank._version import __version__
 from tunebank.build.compile import build
 from tunebank.device import Device
 from tunebank.errors import UsageError
+from tunebank.measure.pool import WorkerPool
 from tunebank.model import Model, ModelFunction
 from tunebank.runtime import is_artifact
 from tunebank.runtime.manifest import (
@@ -80,7 +81,9 @@ def write_artifact(
     plan: Plan,
     device: Device,
     *,
+    workers: WorkerPool | None = None,
     budget_seconds: float = 0.0,
+    report: Callable[[str], None] = lambda text: None,
     inspect: Inspect = lambda folder, manifest: manifest,
 ) -> Manifest:
     """Compiles a model under a plan and writes the artifact.
@@ -90,7 +93,9 @@ def write_artifact(
         model: the model.
         plan: the schedules.
         device: what to compile for.
+        workers: processes that make machine code; None starts some.
         budget_seconds: search time that was allowed, for the manifest.
+        report: called with a line about each kernel that does not build.
         inspect: looks at the finished draft and completes its manifest; what it raises leaves
             nothing behind.
 
@@ -100,7 +105,9 @@ def write_artifact(
     check_output(path)
     with _draft(path) as folder:
         library, program = folder / "kernels.so", folder / _PROGRAM
-        build(model, plan, device, library=library, program=program)
+        with _workers(workers, device) as pool:
+            files = {"library": library, "program": program}
+            plan = build(model, plan, device, pool, report=report, **files)
         library = _named_by_content(library)
         manifest = Manifest(
             model=model.name,
@@ -124,6 +131,16 @@ def write_artifact(
         _flush(folder)
         _publish(folder, path)
     return completed
+
+
+@contextmanager
+def _workers(given: WorkerPool | None, device: Device) -> Iterator[WorkerPool]:
+    if given is not None:
+        yield given
+        return
+    with WorkerPool(workers=device.threads, threads=device.threads) as pool:
+        pool.start()
+        yield pool
 
 
 def kernel_entry(choice: Choice) -> KernelEntry:

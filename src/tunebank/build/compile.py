@@ -8,8 +8,8 @@ Two files, since a linker takes longer to copy the weights than everything else 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,16 @@ from tvm import ir, relax, tirx
 from tvm.relax.vm_build import VMExecutable
 from tvm.support import cc
 
+from tunebank.build.objects import build_objects
 from tunebank.build.place import placed_module
 from tunebank.device import Device
 from tunebank.errors import TargetError, UsageError
+from tunebank.measure.pool import WorkerPool
 from tunebank.model import Model
+from tunebank.schedule.reference import reference_scheduled
 from tunebank.search import Plan
 
-_PARTS_PER_THREAD = 4
-"""LLVM takes a part at a time: several per thread even out their sizes."""
+_MAX_ATTEMPTS = 3
 
 
 def check_compiler() -> None:
@@ -38,15 +40,29 @@ def check_compiler() -> None:
         raise UsageError("no C compiler to link with; install gcc or clang, or set CC to one")
 
 
-def build(model: Model, plan: Plan, device: Device, *, library: Path, program: Path) -> None:
+def build(
+    model: Model,
+    plan: Plan,
+    device: Device,
+    workers: WorkerPool,
+    *,
+    library: Path,
+    program: Path,
+    report: Callable[[str], None] = lambda text: None,
+) -> Plan:
     """Compiles the model under the plan into two files.
 
     Args:
         model: the model.
         plan: the schedules.
         device: what to compile for.
+        workers: processes that make machine code.
         library: file for the kernels.
         program: file for the instructions and the weights.
+        report: called with a line for each kernel that does not build.
+
+    Returns:
+        the plan that was built: kernels that don't build under theirs have the reference schedule.
 
     Raises:
         UsageError: there is no C compiler, or it fails.
@@ -54,11 +70,35 @@ def build(model: Model, plan: Plan, device: Device, *, library: Path, program: P
     """
     check_compiler()
     target = device.tvm_target()
-    builder, kernels = lowered(placed_module(model, plan), target)
-    objects = _objects(kernels, target, device.threads, library.parent)
-    _link(library, objects)
+    for _ in range(_MAX_ATTEMPTS):
+        builder, kernels = lowered(placed_module(model, plan), target)
+        objects = build_objects(kernels, device.target, workers, library.parent)
+        if not objects.failures:
+            break
+        for name, reason in objects.failures.items():
+            report(f"kernel {name} does not build ({reason[:200]}): it gets the reference schedule")
+        plan = _without(plan, {model.kernel_of.get(name, "") for name in objects.failures})
+    else:
+        name, reason = next(iter(objects.failures.items()))
+        raise TargetError(f"can't make code for kernel {name}: {reason[:300]}")
+    _link(library, objects.files)
     executable: VMExecutable = builder.get()
     executable.mod.write_to_file(str(program), "")
+    return plan
+
+
+def _without(plan: Plan, keys: set[str]) -> Plan:
+    """The plan with the reference schedule for some kernels."""
+    choices = {
+        key: replace(choice, scheduled=reference_scheduled(choice.kernel), **_UNSCHEDULED)
+        if key in keys
+        else choice
+        for key, choice in plan.choices.items()
+    }
+    return replace(plan, choices=choices)
+
+
+_UNSCHEDULED: dict[str, Any] = {"origin": "default", "record_id": "", "latency_us": None}
 
 
 def lowered(module: ir.IRModule, target: Any) -> tuple[relax.ExecBuilder, ir.IRModule]:
@@ -69,29 +109,6 @@ def lowered(module: ir.IRModule, target: Any) -> tuple[relax.ExecBuilder, ir.IRM
     rest = relax.vm_build._vmcodegen(builder, module)  # the public `build` links in one piece
     kernels = {v: f for v, f in rest.functions_items() if isinstance(f, tirx.PrimFunc)}
     return builder, ir.IRModule(kernels, attrs=rest.attrs)
-
-
-def _objects(kernels: ir.IRModule, target: Any, threads: int, folder: Path) -> list[Path]:
-    """Object files of the tensor programs, built in parts side by side."""
-    functions = sorted(kernels.functions_items(), key=lambda item: str(item[0].name_hint))
-    parts = [
-        functions[i :: threads * _PARTS_PER_THREAD] for i in range(threads * _PARTS_PER_THREAD)
-    ]
-
-    def build_part(numbered: tuple[int, Sequence[Any]]) -> Path:
-        index, part = numbered
-        path = folder / f"part{index}.o"
-        built = tirx.build(ir.IRModule(dict(part), attrs=kernels.attrs), target=target)
-        built.write_to_file(str(path))
-        return path
-
-    # TVM lets go of Python's lock while it works.
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            return list(pool.map(build_part, enumerate(part for part in parts if part)))
-        except tvm.error.TVMError as error:
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            raise TargetError(f"can't make code for this target: {lines[-1][:300]}") from error
 
 
 def _link(library: Path, objects: Sequence[Path]) -> None:

@@ -11,26 +11,23 @@ same in every process, since candidates and their reference run in different one
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import ml_dtypes  # noqa: F401  numpy knows bfloat16 by it
 import numpy as np
-from tvm import ir, tirx
+from tvm import tirx
 
 from tunebank.kernel import block_sites
+from tunebank.measure.expressions import index_expressions, loads
 
 Array = np.ndarray[Any, Any]
-
-_FIELDS = ("a", "b", "value", "condition", "true_value", "false_value")
-
 
 def index_positions(func: tirx.PrimFunc) -> list[int]:
     """Positions of the parameters whose values index others."""
     used: set[Any] = set()
     for site in block_sites(func)[1:]:
-        for index in _indices(site.block.body):
-            used.update(load.source for load in _loads(index))
+        for index in index_expressions(site.block.body):
+            used.update(load.source for load in loads(index))
     return [position for position, param in enumerate(func.params) if param in used]
 
 
@@ -55,33 +52,3 @@ def random_argument(dtype: str, shape: tuple[int, ...], seed: int, *, is_index: 
 def _range(dtype: np.dtype[Any]) -> tuple[int, int]:
     info = np.iinfo(dtype)
     return int(info.min), int(info.max)
-
-
-def _indices(stmt: Any) -> Iterator[Any]:
-    """The expressions in a block's body that say where to load from or store to."""
-    if isinstance(stmt, tirx.BufferStore):
-        yield from stmt.indices
-        for load in _loads(stmt.value):
-            yield from load.indices
-    elif isinstance(stmt, tirx.SeqStmt):
-        for part in stmt.seq:
-            yield from _indices(part)
-    elif isinstance(stmt, tirx.For):
-        yield from _indices(stmt.body)
-    elif isinstance(stmt, tirx.IfThenElse):
-        for part in (stmt.then_case, stmt.else_case):
-            yield from _indices(part)
-
-
-def _loads(expr: Any) -> Iterator[Any]:
-    """The loads in an expression, those in their indices too."""
-    if isinstance(expr, ir.TensorLoad):
-        yield expr
-        inner = list(expr.indices)
-    elif isinstance(expr, ir.Call):
-        inner = list(expr.args)
-    else:
-        inner = [getattr(expr, name) for name in _FIELDS if hasattr(expr, name)]
-    for part in inner:
-        if isinstance(part, ir.Expr):
-            yield from _loads(part)

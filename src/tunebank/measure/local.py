@@ -15,11 +15,9 @@ Only what was checked and agreed can be chosen.
 from __future__ import annotations
 
 import math
-import select
 import tempfile
-import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from tvm import ir
@@ -27,13 +25,9 @@ from tvm import ir
 from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.measure.arguments import index_positions
+from tunebank.measure.dispatch import Task, receive, serve
 from tunebank.measure.measurement import Measurement, Status
-from tunebank.measure.pool import (
-    WorkerCrashError,
-    WorkerPool,
-    WorkerProcess,
-    WorkerTimeoutError,
-)
+from tunebank.measure.pool import WorkerPool, WorkerProcess
 from tunebank.measure.protocol import Message
 from tunebank.measure.rounding import rounding_variance
 from tunebank.schedule import Scheduled
@@ -80,20 +74,6 @@ class _Job:
         self.result = Measurement(status, error=error)
 
 
-@dataclass(frozen=True)
-class _Task:
-    """A request to a worker: to a certain one, or to whichever is idle."""
-
-    request: Callable[[], Message]
-    on_answer: Callable[[WorkerProcess, Message], None]
-    on_failure: Callable[[Status, str], None]
-    error_status: Status
-    timeout_seconds: float
-    worker: WorkerProcess | None = None
-    is_void: Callable[[], bool] = lambda: False
-    """Whether what it asks about was lost with a worker meanwhile."""
-
-
 class LocalMeasurer:
     """Measures on this machine with warm worker processes.
 
@@ -102,6 +82,9 @@ class LocalMeasurer:
         workers: worker processes; None takes one per thread.
         build_timeout_seconds: a candidate that takes longer to build is given up.
         run_timeout_seconds: likewise for the runs of one stage.
+
+    Attributes:
+        pool: the worker processes; while nothing is measured they may do other work.
     """
 
     def __init__(
@@ -113,7 +96,7 @@ class LocalMeasurer:
         run_timeout_seconds: float = 10.0,
     ) -> None:
         self._device = device
-        self._pool = WorkerPool(workers=workers or device.threads, threads=device.threads)
+        self.pool = WorkerPool(workers=workers or device.threads, threads=device.threads)
         self._build_timeout = build_timeout_seconds
         self._run_timeout = run_timeout_seconds
         self._folder = tempfile.TemporaryDirectory(prefix="tunebank-")
@@ -125,7 +108,7 @@ class LocalMeasurer:
 
         Call it from a thread that outlives the measurer: on Linux the workers end with it.
         """
-        self._pool.start()
+        self.pool.start()
 
     def wait_until_ready(self) -> None:
         """Waits for the workers, whose start would else count as search time.
@@ -133,11 +116,11 @@ class LocalMeasurer:
         Raises:
             MeasurementError: one does not start.
         """
-        self._pool.wait_until_ready()
+        self.pool.wait_until_ready()
 
     def close(self) -> None:
         """Ends the workers."""
-        self._pool.close()
+        self.pool.close()
         self._folder.cleanup()
 
     def measure(
@@ -160,7 +143,7 @@ class LocalMeasurer:
         tasks = [self._build_task(job) for job in jobs]
         kernels = {job.key: job.candidate.kernel for job in jobs}
         missing = [kernel for key, kernel in kernels.items() if key not in self._references]
-        self._serve([*(self._reference_task(kernel) for kernel in missing), *tasks])
+        serve(self.pool.workers, [*(self._reference_task(kernel) for kernel in missing), *tasks])
 
     def _load_again(self, jobs: Iterable[_Job]) -> None:
         """Builds those again that were lost with a worker that another program killed."""
@@ -211,7 +194,10 @@ class LocalMeasurer:
                 if job.latency_us < checked_us.get(job.key, float("inf")):
                     first.setdefault(job.key, job)
             self._load_again(first.values())
-            self._serve([self._check_task(job) for job in first.values() if job.is_loaded])
+            serve(
+                self.pool.workers,
+                [self._check_task(job) for job in first.values() if job.is_loaded],
+            )
             for key, job in first.items():
                 if _result(job).checked:
                     checked_us[key] = job.latency_us
@@ -229,46 +215,22 @@ class LocalMeasurer:
         if not job.is_loaded:
             return None
         request: Message = {"op": "run", "ticket": job.ticket, "runs": runs}
-        task = _Task(
+        task = Task(
             lambda: request, keep, job.fail, "run_failed", self._run_timeout, worker=job.worker
         )
-        self._serve([task])
+        serve(self.pool.workers, [task])
         return samples
 
     def _drop(self, jobs: Sequence[_Job]) -> None:
-        for worker in self._pool.workers:
+        for worker in self.pool.workers:
             tickets = [job.ticket for job in jobs if job.worker is worker and job.is_loaded]
             if tickets:
                 worker.send({"op": "drop", "tickets": tickets}, timeout_seconds=self._run_timeout)
-                _receive(worker)
+                receive(worker)
 
     # -- tasks
 
-    def _serve(self, tasks: Sequence[_Task]) -> None:
-        """Hands tasks to idle workers until all are answered, or void."""
-        waiting = list(tasks)
-        busy: dict[WorkerProcess, _Task] = {}
-        while waiting or busy:
-            for worker in self._pool.workers:
-                if worker in busy:
-                    continue
-                waiting = [task for task in waiting if not task.is_void()]
-                task = next((t for t in waiting if t.worker in (None, worker)), None)
-                if task is not None:
-                    waiting.remove(task)
-                    worker.send(task.request(), timeout_seconds=task.timeout_seconds)
-                    busy[worker] = task
-            for worker in _answered(list(busy)):
-                task = busy.pop(worker)
-                answer = _receive(worker)
-                if isinstance(answer, tuple):
-                    task.on_failure(*answer)
-                elif "error" in answer:
-                    task.on_failure(task.error_status, str(answer["error"]))
-                else:
-                    task.on_answer(worker, answer)
-
-    def _build_task(self, job: _Job) -> _Task:
+    def _build_task(self, job: _Job) -> Task:
         def request() -> Message:
             return {
                 "op": "build",
@@ -282,9 +244,9 @@ class LocalMeasurer:
             job.worker, job.generation = worker, worker.generation
             _note(job, answer)
 
-        return _Task(request, keep, job.fail, "build_failed", self._build_timeout)
+        return Task(request, keep, job.fail, "build_failed", self._build_timeout)
 
-    def _reference_task(self, kernel: Kernel) -> _Task:
+    def _reference_task(self, kernel: Kernel) -> Task:
         """Makes the numbers to compare with; without them nothing of the kernel is checked."""
 
         def request() -> Message:
@@ -303,9 +265,9 @@ class LocalMeasurer:
         def ignore(_: Status, __: str) -> None:
             """Tried again with the next batch."""
 
-        return _Task(request, keep, ignore, "build_failed", 2 * self._build_timeout)
+        return Task(request, keep, ignore, "build_failed", 2 * self._build_timeout)
 
-    def _check_task(self, job: _Job) -> _Task:
+    def _check_task(self, job: _Job) -> Task:
         kernel = job.candidate.kernel
 
         def request() -> Message:
@@ -329,7 +291,7 @@ class LocalMeasurer:
             if kernel.key in self._references:
                 job.fail(status, error)  # else it can't be told, and the job stays unchecked
 
-        return _Task(
+        return Task(
             request,
             judge,
             fail,
@@ -355,16 +317,6 @@ def rounding_of(kernel: Kernel) -> float:
     return max(expected, LEAST_FLOAT_ROUNDING) if expected else 0.0
 
 
-def _receive(worker: WorkerProcess) -> Message | tuple[Status, str]:
-    """The answer; or how the worker was lost."""
-    try:
-        return worker.receive()
-    except WorkerTimeoutError as error:
-        return "timeout", str(error)
-    except WorkerCrashError as error:
-        return "crashed", str(error)
-
-
 def _note(job: _Job, answer: Message) -> None:
     for name, value in answer.items():
         if name.endswith("_seconds"):
@@ -375,10 +327,3 @@ def _note(job: _Job, answer: Message) -> None:
 def _result(job: _Job) -> Measurement:
     assert job.result is not None
     return job.result
-
-
-def _answered(workers: list[WorkerProcess]) -> list[WorkerProcess]:
-    """The workers that have answered, died, or used up their time; waits for the first."""
-    wait = max(0.0, min(worker.deadline for worker in workers) - time.monotonic())
-    ready, _, _ = select.select(workers, [], [], wait)
-    return ready or [worker for worker in workers if worker.deadline <= time.monotonic()]

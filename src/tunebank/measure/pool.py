@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from tunebank._processes import environment, obituary
 from tunebank.errors import MeasurementError
 from tunebank.measure.protocol import Message, read_message, write_message
 
@@ -55,13 +54,12 @@ class WorkerProcess:
         if self._running is not None:
             return
         log = tempfile.TemporaryFile()  # noqa: SIM115  closed with the process
-        environment = {**os.environ, "PYTHONPATH": _import_path()}
         process = subprocess.Popen(  # noqa: S603  this very program
             [sys.executable, "-m", "tunebank.measure.worker", str(self._threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            env=environment,
+            env=environment(),
         )
         assert process.stdin is not None
         assert process.stdout is not None
@@ -153,9 +151,7 @@ class WorkerProcess:
         except subprocess.TimeoutExpired:
             return "worker closed its stream"
         self._running.log.seek(0)
-        lines = self._running.log.read()[-4000:].decode(errors="replace").strip().splitlines()
-        how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        return f"worker died by {how}" + (f": {lines[-1][:300]}" if lines else "")
+        return f"worker died by {obituary(code, self._running.log.read())}"
 
 
 class WorkerPool:
@@ -193,10 +189,3 @@ class WorkerPool:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _import_path() -> str:
-    """PYTHONPATH of a worker: its tunebank must be the parent's."""
-    package_root = str(Path(__file__).resolve().parents[2])
-    inherited = os.environ.get("PYTHONPATH")
-    return os.pathsep.join([package_root, inherited] if inherited else [package_root])

@@ -23,6 +23,7 @@ from typing import Any
 from tvm import ir, tirx
 
 from tunebank.kernel import BlockSite, block_sites
+from tunebank.measure.expressions import expressions, index_expressions
 
 UNIT_ROUNDOFF = {
     "float64": 2.0**-53,
@@ -63,13 +64,28 @@ def _block_variance(site: BlockSite) -> float:
     read = [str(region.source.dtype) for region in block.reads]
     if written in _QUANTISED and any(roundoff(dtype) for dtype in read):
         return _QUANTISED_ROUNDOFF**2
-    return _roundings(block) * roundoff(written) ** 2
+    return (_roundings(block) + _coordinate_roundings(block)) * roundoff(written) ** 2
 
 
 def _roundings(block: Any) -> int:
     extents = [axis.dom.extent for axis in block.iter_vars if int(axis.iter_type) == _REDUCTION]
     known = [int(extent) for extent in extents if isinstance(extent, tirx.IntImm)]
     return math.prod(known) if known else _FUNCTION_ROUNDINGS
+
+
+def _coordinate_roundings(block: Any) -> int:
+    """Of an interpolation whose places are computed in floating point.
+
+    The weights are what is left of a place after its whole part: its error is relative to the
+    place, up to the extent, so that it weighs as (extent * u)².
+    """
+    is_computed = any(
+        isinstance(part, tirx.Cast) and roundoff(str(part.value.ty.dtype))
+        for index in index_expressions(block.body)
+        for part in expressions(index)
+    )
+    extents = [int(e) for e in block.writes[0].source.shape if isinstance(e, tirx.IntImm)]
+    return max(extents, default=0) ** 2 if is_computed else 0
 
 
 def _is_copy(block: Any) -> bool:

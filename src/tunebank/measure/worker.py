@@ -7,6 +7,7 @@ one at a time and ends when its parent does. Programs come as TVM's JSON: nothin
     run        {ticket, runs}                             → {samples_us, run_seconds}
     reference  {file, module, outputs, target, indices}   → {}
     check      {file, ticket, outputs, rounding}          → {agrees, said}
+    object     {file, module, target}            → {}
     drop       {tickets}                                  → {}
 
 `indices` are the positions of the parameters that are used as indices.
@@ -14,19 +15,18 @@ one at a time and ends when its parent does. Programs come as TVM's JSON: nothin
 
 from __future__ import annotations
 
-import ctypes
-import os
-import signal
+import json
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from tunebank import _tvm
+from tunebank._processes import follow_parent, own_channel
 from tunebank.measure.arguments import random_argument
 from tunebank.measure.compare import difference
 from tunebank.measure.packing import Packing, packings
@@ -35,7 +35,6 @@ from tunebank.measure.protocol import Message, read_message, write_message
 Array = np.ndarray[Any, Any]
 _Parameter = tuple[str, tuple[int, ...]]
 
-_PR_SET_PDEATHSIG = 1
 _WARM_UP_RUNS = 1
 _MAX_ARRAY_BYTES = 256 * 1024**2
 
@@ -64,6 +63,7 @@ class Worker:
         """Answers one request."""
         operations: dict[str, Callable[[Message], Message]] = {
             "build": self.build,
+            "object": self.object,
             "run": self.run,
             "reference": self.reference,
             "check": self.check,
@@ -89,6 +89,16 @@ class Worker:
             "lower_seconds": lower_seconds,
             "codegen_seconds": codegen_seconds,
         }
+
+    def object(self, request: Message) -> Message:
+        """Builds programs as they are, into an object file."""
+        from tvm import ir, tirx
+        from tvm.target import Target
+
+        module = ir.load_json(request["module"])
+        target = Target(json.loads(request["target"]))
+        tirx.build(module, target=target).write_to_file(request["file"])
+        return {}
 
     def run(self, request: Message) -> Message:
         """Times a built program; weights are flushed from the caches before each run."""
@@ -169,8 +179,6 @@ class Worker:
 
 def _build(module: Any, target: str) -> tuple[Any, float, float]:
     """The built module, seconds to lower it, seconds to make machine code of it."""
-    import json
-
     from tvm import tirx
     from tvm.target import Target
 
@@ -211,23 +219,10 @@ def _parameters(module: Any) -> list[_Parameter]:
     ]
 
 
-def _follow_parent() -> None:
-    """Asks Linux to end this process with its parent, even in the middle of a run."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _own_channel() -> tuple[IO[bytes], IO[bytes]]:
-    """The request and answer streams; whatever else prints to stdout goes to stderr."""
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    return sys.stdin.buffer, answers
-
-
 def serve(threads: int) -> None:
     """Answers requests until the parent closes the stream."""
-    _follow_parent()
-    requests, answers = _own_channel()
+    follow_parent()
+    requests, answers = own_channel()
     _tvm.prepare(threads=threads)
     worker = Worker(threads)
     write_message(answers, {"ready": True})

@@ -35,8 +35,8 @@ def constant_of(expr: Any, lookup: Callable[[Any], Any]) -> _Array | None:
 def fold_weights(module: ir.IRModule) -> ir.IRModule:
     """Folds, with numpy, what is done to weights alone.
 
-        permute_dims(w), reshape(w), ...     →     w'
-        batch_norm(x, gamma, ...)            →     x * scale + shift
+    permute_dims(w), reshape(w), ...     →     w'
+    batch_norm(x, gamma, ...)            →     x * scale + shift
     """
     folder = _WeightFolder(module)
     main = module.get_global_var("main")

@@ -263,9 +263,7 @@ def _slice(call: ir.Call, forms: Forms) -> Result | None:
     axes = [_moved(int(axis), rank) for axis in call.args[1].fields]
     bounds = [list(argument.fields) for argument in call.args[2:]]
     inbound = bool(call.attrs.assume_inbound)
-    made = relax.op.strided_slice(
-        forms.last(call.args[0]), axes, *bounds, assume_inbound=inbound
-    )
+    made = relax.op.strided_slice(forms.last(call.args[0]), axes, *bounds, assume_inbound=inbound)
     return Result(made)
 
 

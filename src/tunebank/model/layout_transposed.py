@@ -3,7 +3,7 @@
 Stride s, kernel w of size k: y[s·i + t] += x[i]·w[t]. Written s·q + r for the place in the output,
 and s·m + r for the place in the kernel, each *phase* r is a convolution of its own,
 
-    y[s·q + r] = Σ_m x[q − m]·w[s·m + r]        m = 0 … M − 1,  M = ⌈k/s⌉
+    y[s·q + r] = Σ_m x[q - m]·w[s·m + r]        m = 0 … M - 1,  M = ⌈k/s⌉
 
 with a kernel of M values, the missing ones zero. All phases share x: they become the output
 channels of one convolution of stride 1, whose result is dealt out to the output's places.

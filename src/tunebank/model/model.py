@@ -49,7 +49,7 @@ class FrontHalf:
         convolutions: by layout, how many convolutions there are.
     """
 
-    seconds: Seconds = Seconds()
+    seconds: Seconds = field(default_factory=Seconds)
     peak_bytes: int = 0
     strategy: str = ""
     convolutions: Mapping[str, int] = field(default_factory=dict)
@@ -78,7 +78,7 @@ class Model:
     kernels: tuple[Kernel, ...]
     module: ir.IRModule = field(repr=False, compare=False)
     kernel_of: Mapping[str, str] = field(repr=False, compare=False)
-    front_half: FrontHalf = field(default=FrontHalf(), compare=False)
+    front_half: FrontHalf = field(default_factory=FrontHalf, compare=False)
     warnings: tuple[str, ...] = ()
     _folder: Any = field(default=None, repr=False, compare=False)
     """Of files that the model needs; goes with it."""
@@ -115,7 +115,7 @@ def load_model(
         device: what to compile for.
         input_shapes: by input name a shape, or several: a function is made for each.
         dims: by name of a symbolic dimension its values: likewise.
-        reader: the process to read in, perhaps started before; None starts one.
+        reader: the process to read in; None starts one for this model.
         report: called with a line when something takes longer, or goes another way.
 
     Raises:
@@ -129,8 +129,11 @@ def load_model(
         shapes={name: list(shape) for name, shape in (input_shapes or {}).items()},
         dims={name: list(values) for name, values in (dims or {}).items()},
     )
-    with reader or Reader() as process:
-        answer = process.read(request, Path(folder.name), report=report)
+    if reader is not None:
+        answer = reader.read(request, Path(folder.name), report=report)
+    else:
+        with Reader() as own:
+            answer = own.read(request, Path(folder.name), report=report)
     return _model_of(answer, path, folder)
 
 

@@ -70,17 +70,26 @@ def graph_inputs(proto: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     return [value for value in proto.graph.input if value.name not in weights]
 
 
-def spec_of(path: Path, value: onnx.ValueInfoProto, limit: int | None) -> TensorSpec:
-    """What an input whose shape is known is.
+def check_inputs(path: Path, proto: onnx.ModelProto) -> None:
+    """Checks that the inputs are of types that numpy can feed.
 
     Raises:
-        ModelError: it is of a type that is not supported.
+        ModelError: one is not.
     """
+    for value in graph_inputs(proto):
+        if not value.type.HasField("tensor_type"):
+            kind = value.type.WhichOneof("value") or "unknown type"
+            raise ModelError(f"{path}: input {value.name!r} is no tensor but a {kind}")
+        number = value.type.tensor_type.elem_type
+        if number not in TYPES:
+            known = number in TensorProto.DataType.values()
+            name = TensorProto.DataType.Name(number) if known else str(number)
+            raise ModelError(f"{path}: input {value.name!r} is of unsupported type {name}")
+
+
+def spec_of(value: onnx.ValueInfoProto, limit: int | None) -> TensorSpec:
+    """What an input whose shape is known is."""
     tensor = value.type.tensor_type
-    if tensor.elem_type not in TYPES:
-        known = tensor.elem_type in TensorProto.DataType.values()
-        kind = TensorProto.DataType.Name(tensor.elem_type) if known else str(tensor.elem_type)
-        raise ModelError(f"{path}: input {value.name!r} is of unsupported type {kind}")
     shape = tuple(int(dim.dim_value) for dim in tensor.shape.dim)
     return TensorSpec(value.name, shape, TYPES[tensor.elem_type], limit)
 
@@ -190,7 +199,9 @@ def _check_external(path: Path, tensor: TensorProto) -> None:
     try:
         offset, length = (int(entries.get(key) or 0) for key in ("offset", "length"))
     except ValueError as error:
-        raise ModelError(f"{where} has a place that is no number; export the model again") from error
+        raise ModelError(
+            f"{where} has a place that is no number; export the model again"
+        ) from error
     if min(offset, length) < 0 or offset + length > file.stat().st_size:
         raise ModelError(f"{where} is shorter than the model says; copy it again")
 

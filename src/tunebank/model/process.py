@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import signal
+import select
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
+from tunebank._processes import environment, obituary
 from tunebank.errors import ModelError
 from tunebank.model.notes import last_step
 from tunebank.model.reader import ANSWER_FILE, REQUEST_FILE, STEP_FILE, Request, error_of
 from tunebank.model.strategy import STRATEGIES
 
 TIMEOUT_SECONDS = 900.0
-_LOG_BYTES = 4000
 
 
 @dataclass(frozen=True)
@@ -39,30 +39,31 @@ class Answer:
 
 
 class Reader:
-    """A process that reads one model. Started early, it is ready when the request comes.
+    """A process that reads models. Started early, it is ready when the request comes.
 
     Use it as a context manager: the process ends with the block.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+        self._timeout_seconds = timeout_seconds
         self._process: subprocess.Popen[bytes] | None = None
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  closed with the process
 
     def start(self) -> None:
         """Starts the process and returns at once."""
         if self._process is None:
-            environment = {**os.environ, "PYTHONPATH": import_path()}
-            self._process = subprocess.Popen(  # noqa: S603  this very program
+            self._process = subprocess.Popen(
                 [sys.executable, "-c", "from tunebank.model.reader import serve; serve()"],
                 stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                env=environment(),
             )
 
     def read(
         self, request: Request, folder: Path, *, report: Callable[[str], None] = lambda text: None
     ) -> Answer:
-        """Reads a model into a folder, by the first strategy that TVM survives.
+        """Reads a model into a folder, by the first strategy that works.
 
         Args:
             request: what to read; its strategy is where to begin.
@@ -86,38 +87,57 @@ class Reader:
 
     def close(self) -> None:
         """Ends the process."""
-        if self._process is None:
-            return
-        process, self._process = self._process, None
-        process.kill()
-        process.communicate()
+        if self._process is not None:
+            process, self._process = self._process, None
+            process.kill()
+            process.communicate()
 
     def _attempt(self, request: Request, folder: Path) -> tuple[dict[str, Any], str]:
         """The answer; or what failed and where."""
         (folder / REQUEST_FILE).write_text(json.dumps(asdict(request)))
-        self.start()
-        assert self._process is not None
-        process, self._process = self._process, None  # the next attempt takes a new one
-        try:
-            _, log = process.communicate(f"{folder}\n".encode(), timeout=TIMEOUT_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            return {}, f"no end after {TIMEOUT_SECONDS:.0f} s in {last_step(folder / STEP_FILE)}"
-        except BaseException:
-            process.kill()
-            process.communicate()
-            raise
+        code = self._serve(folder)
         answer = _read_json(folder / ANSWER_FILE)
         step = last_step(folder / STEP_FILE)
+        if code is None:
+            return {}, f"no end after {self._timeout_seconds:.0f} s in {step}"
         if answer is None:
-            return {}, f"{_end_of(process.returncode, log)} in {step}"
+            return {}, f"crash in {step} ({obituary(code, self._last_words())})"
         error = error_of(answer)
         if error is not None:
             raise error
         if "failure" in answer:
             return {}, f"{step} failed: {answer['failure']}"
         return answer, ""
+
+    def _serve(self, folder: Path) -> int | None:
+        """Has a folder served; returns how that ended, None if it took too long."""
+        self._log.truncate(0)
+        self.start()
+        assert self._process is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        line = b""
+        try:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.write(f"{folder}\n".encode())
+                self._process.stdin.flush()
+                ready, _, _ = select.select([self._process.stdout], [], [], self._timeout_seconds)
+                if not ready:
+                    self.close()
+                    return None
+                line = self._process.stdout.readline()
+        except BaseException:  # interrupted: what it does is of no use to anyone
+            self.close()
+            raise
+        if line:
+            return int(line)
+        process, self._process = self._process, None
+        process.communicate()
+        return process.returncode
+
+    def _last_words(self) -> bytes:
+        self._log.seek(0)
+        return self._log.read()
 
     def __enter__(self) -> Reader:
         return self
@@ -131,13 +151,6 @@ class Reader:
         self.close()
 
 
-def import_path() -> str:
-    """PYTHONPATH for a process of ours: its tunebank must be this one."""
-    package_root = str(Path(__file__).resolve().parents[2])
-    inherited = os.environ.get("PYTHONPATH")
-    return os.pathsep.join([package_root, inherited] if inherited else [package_root])
-
-
 def _empty(folder: Path) -> None:
     for path in folder.iterdir():
         path.unlink()
@@ -148,14 +161,3 @@ def _read_json(path: Path) -> dict[str, Any] | None:
         data = json.loads(path.read_text())
         return data if isinstance(data, dict) else None
     return None
-
-
-def _end_of(code: int, log: bytes) -> str:
-    """How a process that left no answer ended, with the last line that it wrote."""
-    lines = log[-_LOG_BYTES:].decode(errors="replace").strip().splitlines()
-    last = f" ({lines[-1].strip()[:200]})" if lines else ""
-    if code >= 0:
-        return f"a failure{last}"
-    with contextlib.suppress(ValueError):
-        return f"a crash, {signal.Signals(-code).name},{last}"
-    return f"a crash, signal {-code},{last}"

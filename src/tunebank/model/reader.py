@@ -1,6 +1,6 @@
-"""The process that reads a model: `python -m tunebank.model.reader`.
+"""The process that reads a model; started by `process.py`.
 
-It imports what takes long, then waits for the name of a folder on standard input. The front half runs TVM's most fragile code on a file that may come from anyone. It has a process of
+The front half runs TVM's most fragile code on a file that may come from anyone. It has a process of
 its own, so that a crash, a hang or a lack of memory ends that process and nothing else.
 
     FOLDER/
@@ -14,8 +14,8 @@ its own, so that a crash, a hang or a lack of memory ends that process and nothi
 from __future__ import annotations
 
 import json
+import os
 import resource
-import sys
 import time
 import warnings
 from contextlib import contextmanager, suppress
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunebank import errors
+from tunebank._processes import follow_parent, own_channel
 from tunebank.errors import TunebankError
 from tunebank.model.notes import Notebook
 from tunebank.model.strategy import STRATEGIES, Strategy
@@ -139,6 +140,7 @@ def _source(reading: _Reading) -> _Source:
 
         path = export_onnx(path, reading.folder)
     proto = onnx_file.read_structure(path)
+    onnx_file.check_inputs(path, proto)
     has_bfloat16 = onnx_file.has_bfloat16(proto)
     weights = path.absolute().parent
     if has_bfloat16 or not onnx_file.has_external_data(proto):
@@ -152,9 +154,7 @@ def _source(reading: _Reading) -> _Source:
     return _Source(path, proto, weights)
 
 
-def _canonical(
-    reading: _Reading, source: _Source, strategy: Strategy
-) -> Iterator[CanonicalGraph]:
+def _canonical(reading: _Reading, source: _Source, strategy: Strategy) -> Iterator[CanonicalGraph]:
     """The canonical graph for each set of shapes."""
     from tunebank.model.canonical import canonicalise
     from tunebank.model.onnx_file import graph_inputs
@@ -193,8 +193,7 @@ def _function(reading: _Reading, graph: CanonicalGraph) -> dict[str, Any]:
     from tunebank.model.onnx_file import graph_inputs, spec_of
 
     limits = index_limits(graph.proto)
-    path = Path(reading.request.path)
-    inputs = [spec_of(path, one, limits.get(one.name)) for one in graph_inputs(graph.proto)]
+    inputs = [spec_of(one, limits.get(one.name)) for one in graph_inputs(graph.proto)]
     outputs = [value.name for value in graph.proto.graph.output]
     return {"inputs": [asdict(spec) for spec in inputs], "outputs": outputs}
 
@@ -230,20 +229,34 @@ def _limit_memory() -> None:
 
 
 def serve() -> None:
-    """Waits for the name of a folder, and does what is asked there."""
-    warnings.simplefilter("ignore")  # libraries warn of what is in the file; that is no news
+    """Reads a model for each line of standard input, the name of a folder.
+
+    Each is read by a copy of this process, which has imported all that takes long; how the copy
+    ended is answered in a line.
+    """
     import psutil
 
+    follow_parent()
+    folders, answers = own_channel()
     _import_all()
-    seconds = Seconds(start=time.time() - psutil.Process().create_time())
-    folder = sys.stdin.readline().rstrip("\n")
-    if folder:
-        _limit_memory()
-        answer_in(Path(folder), seconds)
+    started = time.time() - psutil.Process().create_time()
+    for line in folders:
+        folder = Path(line.decode().rstrip("\n"))
+        child = os.fork()
+        if child == 0:
+            follow_parent()
+            _limit_memory()
+            answer_in(folder, Seconds(start=started))
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        started = 0.0  # once per process
+        answers.write(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+        answers.flush()
 
 
 def answer_in(folder: Path, seconds: Seconds) -> None:
     """Reads the request in a folder, and leaves the answer there."""
+    warnings.simplefilter("ignore")  # libraries warn of what is in the file; that is no news
     request = Request(**json.loads((folder / REQUEST_FILE).read_text()))
     reading = _Reading(request, folder, Notebook(folder / STEP_FILE), seconds)
     answer: dict[str, Any]
@@ -269,7 +282,3 @@ def error_of(answer: dict[str, Any]) -> TunebankError | None:
     error = kind(answer["error"])
     assert isinstance(error, TunebankError)
     return error
-
-
-if __name__ == "__main__":
-    serve()

@@ -1,10 +1,10 @@
 """Which shapes a model is compiled for: every dimension of every input known, one or several times.
 
-    --input-shape x:1,3,224,224                              one set of shapes
-    --input-shape x:1,3,224,224 --input-shape x:4,3,224,224  two sets; the first of `x` goes with
-                                                             the first of every other input
-    --dim batch=1,4                                          two sets: a dimension by its name,
-                                                             wherever it stands
+--input-shape x:1,3,224,224                              one set of shapes
+--input-shape x:1,3,224,224 --input-shape x:4,3,224,224  two sets; the first of `x` goes with
+                                                         the first of every other input
+--dim batch=1,4                                          two sets: a dimension by its name,
+                                                         wherever it stands
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ def shape_sets(
     ]
     distinct = list({tuple(sorted(one.items())): one for one in found}.values())
     if len(distinct) > _MAX_SETS:
-        raise ModelError(f"{path}: {len(distinct)} sets of shapes; at most {_MAX_SETS} are compiled")
+        raise ModelError(
+            f"{path}: {len(distinct)} sets of shapes; at most {_MAX_SETS} are compiled"
+        )
     return distinct
 
 
@@ -78,9 +80,7 @@ def _several(shape: Sequence[int] | Sequence[Sequence[int]]) -> list[Sequence[in
 
 
 def _products(dims: DimValues) -> list[dict[str, int]]:
-    return [
-        dict(zip(dims, values, strict=True)) for values in itertools.product(*dims.values())
-    ]
+    return [dict(zip(dims, values, strict=True)) for values in itertools.product(*dims.values())]
 
 
 def _check_dims(path: Path, inputs: Sequence[onnx.ValueInfoProto], dims: DimValues) -> None:
@@ -121,9 +121,7 @@ def _fixed(
     return tuple(int(extent) for extent in extents)
 
 
-def _check_given(
-    path: Path, value: onnx.ValueInfoProto, given: Sequence[int], known: bool
-) -> None:
+def _check_given(path: Path, value: onnx.ValueInfoProto, given: Sequence[int], known: bool) -> None:
     """Whether a given shape agrees with what the file says."""
     dims = _dims(value)
     text = ",".join(map(str, given))

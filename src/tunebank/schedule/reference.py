@@ -13,6 +13,7 @@ from typing import Any
 from tvm import ir, s_tir, tirx
 
 from tunebank.kernel import Kernel
+from tunebank.schedule.space import Scheduled
 
 _LANES = 16
 _SPATIAL = 0  # `IterVar.DataPar`
@@ -28,6 +29,11 @@ def reference_module(kernel: Kernel) -> ir.IRModule:
         except RuntimeError:
             schedule = before  # a block that can't take it stays as it is: slow, but right
     return schedule.mod
+
+
+def reference_scheduled(kernel: Kernel) -> Scheduled:
+    """The kernel under the reference schedule, to be chosen where nothing else builds."""
+    return Scheduled.from_schedule(kernel, s_tir.Schedule(reference_module(kernel)))
 
 
 def output_positions(kernel: Kernel) -> list[int]:
