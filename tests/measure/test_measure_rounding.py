@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from tvm import ir, relax, te, tirx
+from tvm import ir, relax, te, tirx, topi
 
 from tunebank.build import expected_rounding
 from tunebank.measure.rounding import UNIT_ROUNDOFF, rounding_variance, roundoff
@@ -49,6 +49,19 @@ def test_integers_are_exact_unless_they_are_rounded_to() -> None:
     a = te.placeholder((64,), "float32")
     quantised = te.compute((64,), lambda i: tirx.round(a[i] * 10.0).astype("int8"))
     assert rounding_variance(te.create_prim_func([a, quantised])) == 2.0**-16
+
+
+def test_places_between_pixels_are_as_exact_as_their_size_lets_them_be() -> None:
+    data = te.placeholder((1, 1, 8, 8), "float32")
+    roi = [0.0] * 4
+
+    def resized(extent: int, method: str) -> float:
+        result = topi.image.resize2d(data, roi, (extent, extent), layout="NCHW", method=method)
+        return rounding_variance(te.create_prim_func([data, result]))
+
+    small, large = resized(16, "linear"), resized(512, "linear")
+    assert small == pytest.approx((8 + 16**2) * UNIT_ROUNDOFF["float32"] ** 2)
+    assert large == pytest.approx((8 + 512**2) * UNIT_ROUNDOFF["float32"] ** 2)
 
 
 def test_unit_roundoff() -> None:

@@ -22,6 +22,7 @@ from tunebank.measure.expressions import index_expressions, loads
 
 Array = np.ndarray[Any, Any]
 
+
 def index_positions(func: tirx.PrimFunc) -> list[int]:
     """Positions of the parameters whose values index others."""
     used: set[Any] = set()

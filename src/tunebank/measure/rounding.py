@@ -80,7 +80,7 @@ def _coordinate_roundings(block: Any) -> int:
     place, up to the extent, so that it weighs as (extent * u)².
     """
     is_computed = any(
-        isinstance(part, tirx.Cast) and roundoff(str(part.value.ty.dtype))
+        isinstance(part, tirx.Cast) and roundoff(str(part.value.ty))
         for index in index_expressions(block.body)
         for part in expressions(index)
     )
