@@ -43,6 +43,7 @@ class Graph:
         self._types = _value_types(model)
         self._uses = Counter(_used_names(self.proto))
         self._consumers = _consumers(self.proto)
+        self._producers = {name: node for node in self.proto.node for name in node.output}
         self._names = self._all_names()
         self._arrays: dict[str, np.ndarray] = {}
         self._retyped: set[str] = set()
@@ -111,6 +112,10 @@ class Graph:
     def consumers(self, name: str) -> list[onnx.NodeProto]:
         """The nodes that take a value; what subgraphs take counts in `uses` alone."""
         return self._consumers.get(name, [])
+
+    def producer(self, name: str) -> onnx.NodeProto | None:
+        """The node that gives a value; None for inputs and constants."""
+        return self._producers.get(name)
 
     def is_wanted(self, node: onnx.NodeProto, index: int) -> bool:
         """Whether the node's output of this number exists and is used."""

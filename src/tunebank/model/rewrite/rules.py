@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from tunebank.model.rewrite.attention import open_attention, open_multi_head
 from tunebank.model.rewrite.control import decide_if, unroll_loop, unroll_scan
 from tunebank.model.rewrite.engine import Rule, Rules
 from tunebank.model.rewrite.functions import expand_function
+from tunebank.model.rewrite.fused import (
+    open_embed_norm,
+    open_fast_gelu,
+    open_fused_conv,
+    open_fused_gemm,
+    open_fused_matmul,
+    open_gelu,
+    open_quick_gelu,
+    open_skip_norm,
+    plain_bias_add,
+    same_in_onnx,
+    unpack_matmul_bits,
+)
 from tunebank.model.rewrite.graph import DOMAIN, MICROSOFT, ML
+from tunebank.model.rewrite.masking import all_masked, cast_of_like, listed_axes
 from tunebank.model.rewrite.normalization import (
     open_layer_norm,
     open_lp_norm,
@@ -99,6 +114,10 @@ _BY_OPERATOR: dict[str, tuple[Rule, ...]] = {
     "Pow": (open_pow,),
     "ReverseSequence": (gather_reversed,),
     "SpaceToDepth": (column_space_to_depth,),
+    "CastLike": (cast_of_like,),
+    "Squeeze": (listed_axes,),
+    "Unsqueeze": (listed_axes,),
+    "Equal": (all_masked,),
     "Slice": (clamp_slice,),
     "ScatterElements": (scatter_by_position,),
     "Scatter": (scatter_by_position,),
@@ -133,6 +152,24 @@ _OF_ML: dict[str, tuple[Rule, ...]] = {
 }
 
 _OF_MICROSOFT: dict[str, tuple[Rule, ...]] = {
+    "Attention": (open_attention,),
+    "MultiHeadAttention": (open_multi_head,),
+    "Gelu": (open_gelu,),
+    "BiasGelu": (open_gelu,),
+    "FastGelu": (open_fast_gelu,),
+    "QuickGelu": (open_quick_gelu,),
+    "FusedMatMul": (open_fused_matmul,),
+    "TransposeMatMul": (open_fused_matmul,),
+    "FusedGemm": (open_fused_gemm,),
+    "FusedConv": (open_fused_conv,),
+    "SkipLayerNormalization": (open_skip_norm,),
+    "SkipSimplifiedLayerNormalization": (open_skip_norm,),
+    "EmbedLayerNormalization": (open_embed_norm,),
+    "SimplifiedLayerNormalization": (open_simplified_layer_norm,),
+    "MatMulNBits": (unpack_matmul_bits,),
+    "BiasAdd": (plain_bias_add,),
+    "GatherND": (same_in_onnx,),
+    "Trilu": (same_in_onnx,),
     "QLinearConv": (lower_qlinear_conv,),
     "QLinearAdd": (lower_qlinear_binary,),
     "QLinearMul": (lower_qlinear_binary,),
