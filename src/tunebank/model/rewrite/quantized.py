@@ -42,7 +42,7 @@ def lower_qlinear_conv(node: onnx.NodeProto, graph: Graph, new: Replacement) -> 
     total = new.op("Conv", *inputs, **attributes)
     scale = new.op("Div", new.op("Mul", x_scale, w_scale), y_scale)
     if _extent(w_scale, graph) != 1:
-        scale = new.reshape(scale, per_channel)
+        scale = new.reshape(scale, per_channel[:-1])  # channels of (N, M, …)
     _quantize(new.op("Mul", total, scale), y_zero, node.output[0], new)
     return True
 
