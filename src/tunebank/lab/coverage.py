@@ -196,7 +196,7 @@ def _compiled(blank: Outcome, path: Path, settings: CoverageSettings) -> Outcome
     return _with(
         blank,
         status=status,
-        message="" if status == OK else _last_line(ended),
+        message="" if status == OK else _last_line(ended).replace(f"{path}: ", ""),
         wall_seconds=ended.seconds,
         peak_memory_mib=ended.peak_memory_mib,
         result=result,
