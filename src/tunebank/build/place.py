@@ -3,12 +3,14 @@
     call_tir(kernel, x, w)   →   call_tir(scheduled kernel, x, packed w)     packed w: a constant
 
 A schedule may want a weight in another layout. The kernel then takes the packed weight, which is
-computed here: nothing is packed when the model runs. Calls of one kernel share one program.
+computed here: nothing is packed when the model runs. Calls of one kernel share one program. Kernels
+that want one weight packed alike, those of two sets of input shapes say, share the constant: the
+artifact holds it once.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import tvm
@@ -20,28 +22,51 @@ from tunebank import _tvm
 from tunebank.measure.packing import Packing, packings
 from tunebank.model import Model, main_functions
 from tunebank.search import Plan
+from tunebank.search.sharing import PLAIN, packing_text
 
 _CALL_TIR = "relax.call_tir"
 
 
 @dataclass(frozen=True)
 class _Placed:
-    """A kernel's scheduled program, how its weights are packed, and those packed so far."""
+    """A kernel's scheduled program, and how its weights are packed."""
 
     func: tirx.PrimFunc
     packings: tuple[Packing, ...] = ()
-    packed: dict[tuple[Any, int], Any] = field(default_factory=dict)
+
+
+class _Weights:
+    """The packed weights of all kernels; each is packed once in each way."""
+
+    def __init__(self) -> None:
+        self._packed: dict[tuple[Any, str], Any] = {}
+
+    def packed(self, weight: Any, packing: Packing) -> Any:
+        """The packed constant; the weight itself if the packing changes nothing.
+
+        Raises:
+            AttributeError: the weight is no constant.
+            ValueError: the packing is no copy.
+        """
+        array, how = weight.value, packing_text(packing)
+        if how == PLAIN:
+            return weight
+        if (weight, how) not in self._packed:
+            packed = packing.apply(array.numpy())
+            self._packed[weight, how] = relax.const(tvm.runtime.tensor(packed))
+        return self._packed[weight, how]
 
 
 def placed_module(model: Model, plan: Plan) -> ir.IRModule:
     """The model's graph with every kernel under the plan's schedule."""
     calls = _calls_by_kernel(model)
+    weights = _Weights()
     placed = {
-        key: _place(choice.scheduled.module, calls[key])
+        key: _place(choice.scheduled.module, calls[key], weights)
         for key, choice in plan.choices.items()
         if choice.scheduled is not None and key in calls
     }
-    rewriter = _Rewriter(model, placed)
+    rewriter = _Rewriter(model, placed, weights)
     functions = main_functions(model.module)
     for var in functions:
         rewriter.builder_.update_func(var, rewriter.visit_expr(model.module[var]))
@@ -49,7 +74,7 @@ def placed_module(model: Model, plan: Plan) -> ir.IRModule:
     return relax.transform.DeadCodeElimination(names)(rewriter.builder_.get())
 
 
-def _place(scheduled: ir.IRModule, calls: list[ir.Call]) -> _Placed:
+def _place(scheduled: ir.IRModule, calls: list[ir.Call], weights: _Weights) -> _Placed:
     """The program to put in a kernel's place, without the packing where that can be done."""
     # A private function of a module has no symbol of its own.
     func = scheduled["main"].without_attr("global_symbol")
@@ -57,7 +82,7 @@ def _place(scheduled: ir.IRModule, calls: list[ir.Call]) -> _Placed:
         placed = _Placed(func, tuple(packings(scheduled)))
         for call in calls:
             for packing in placed.packings:
-                _packed(call.args[1].fields[packing.position], packing, placed)
+                weights.packed(call.args[1].fields[packing.position], packing)
     except (AttributeError, KeyError, IndexError, ValueError):
         # A weight that the model computes, or a packing that is no copy: the kernel itself
         # packs at each call, as its schedule says.
@@ -86,10 +111,11 @@ def _calls_by_kernel(model: Model) -> dict[str, list[ir.Call]]:
 class _Rewriter(PyExprMutator):  # type: ignore[misc]
     """Sends calls to the placed programs, with packed weights."""
 
-    def __init__(self, model: Model, placed: dict[str, _Placed]) -> None:
+    def __init__(self, model: Model, placed: dict[str, _Placed], weights: _Weights) -> None:
         super().__init__(model.module)
         self._kernel_of = model.kernel_of
         self._placed = placed
+        self._weights = weights
         self._vars: dict[str, ir.GlobalVar] = {}
 
     def visit_call_(self, call: ir.Call) -> Any:
@@ -106,20 +132,7 @@ class _Rewriter(PyExprMutator):  # type: ignore[misc]
             self._vars[key] = self.builder_.add_func(target.func, name)
         arguments = list(call.args[1].fields)
         for packing in target.packings:
-            arguments[packing.position] = _packed(arguments[packing.position], packing, target)
+            weight = arguments[packing.position]
+            arguments[packing.position] = self._weights.packed(weight, packing)
         operands = [self._vars[key], relax.Tuple(arguments), *call.args[2:]]
         return ir.Call(call.op, operands, call.attrs, call.ty_args, call.span)
-
-
-def _packed(weight: Any, packing: Packing, target: _Placed) -> Any:
-    """The packed constant; a weight that several calls share is packed once.
-
-    Raises:
-        AttributeError: the weight is no constant.
-        ValueError: the packing is no copy.
-    """
-    key = (weight, packing.position)
-    if key not in target.packed:
-        array = packing.apply(weight.value.numpy())
-        target.packed[key] = relax.const(tvm.runtime.tensor(array))
-    return target.packed[key]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from tunebank.device import Device
@@ -33,11 +33,29 @@ class Proposal:
     donor: Donor | None = None
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """What a kernel would get now.
+
+    Attributes:
+        proposal: the schedule, and where it came from; None leaves the kernel unscheduled.
+        result: its measurement; None if it was not measured.
+    """
+
+    proposal: Proposal | None
+    result: Measurement | None = None
+
+    @property
+    def latency_us(self) -> float | None:
+        """Its measured latency."""
+        return self.result.latency_us if self.result is not None else None
+
+
 class KernelSearch:
     """State of the search on one kernel. Measures nothing itself.
 
-    The default schedule comes first, then the donors' candidates by rank, then refinement
-    of the best.
+    The default schedule comes first, then what siblings offer, then the donors' candidates by
+    rank, then refinement of the best.
     """
 
     def __init__(
@@ -51,25 +69,38 @@ class KernelSearch:
         self._candidates = rank(kernel, donors, self._space.sketches, device)
         self._seen: set[object] = set()
         self._evolution: Evolution | None = None
-        self._measured: list[tuple[Scheduled, Measurement]] = []
-        self._best: tuple[Proposal, float] | None = None
+        self._measured: list[tuple[Proposal, Measurement]] = []
+        self._tried: set[object] = set()
+        self._best: Chosen | None = None
         self._untuned_us: float | None = None
         self._invalid = 0
         self._failures: list[Proposal] = []
         self._default, others = self._defaults()
         self._queue = deque(sorted([*self._candidates, *others], key=lambda one: one.cost))
+        self._offers: dict[str, deque[Candidate]] = {}
+        self._offered = 0
         self.stale_rounds = 0
         """Rounds since the best latency last fell by a notable amount."""
 
     @property
     def best_us(self) -> float | None:
         """Latency of the best schedule measured so far."""
-        return self._best[1] if self._best else None
+        return self._best.latency_us if self._best else None
+
+    @property
+    def best(self) -> Chosen | None:
+        """The best schedule that was measured and whose numbers agreed."""
+        return self._best
+
+    @property
+    def measured(self) -> Sequence[tuple[Proposal, Measurement]]:
+        """All that was measured, in order."""
+        return self._measured
 
     @property
     def has_candidates(self) -> bool:
-        """Whether a donor's or a default's candidate is still waiting."""
-        return bool(self._queue)
+        """Whether a donor's, a sibling's or a default's candidate is still waiting."""
+        return bool(self._queue) or any(self._offers.values())
 
     @property
     def can_refine(self) -> bool:
@@ -80,6 +111,10 @@ class KernelSearch:
         """The default schedule and the best-ranked donors' candidates."""
         default = [self._default] if self._default is not None else []
         return default + self._next_candidates(donors)
+
+    def offer(self, sibling: str, candidates: Sequence[Candidate]) -> None:
+        """Puts a sibling's candidates first in line, in place of those that it offered before."""
+        self._offers[sibling] = deque(candidates)
 
     def propose(self, count: int) -> list[Proposal]:
         """The next schedules to measure: donors' candidates, then refinements of the best."""
@@ -92,15 +127,16 @@ class KernelSearch:
         """Takes in measurements of this kernel's proposals."""
         before = self.best_us
         for proposal, result in measured:
-            self._measured.append((proposal.scheduled, result))
+            self._measured.append((proposal, result))
+            self._tried.add(proposal.scheduled.trace.identity)
             latency = result.latency_us
             if latency is None:
                 self._failures.append(proposal)
                 continue
             if proposal is self._default:
                 self._untuned_us = latency
-            if result.checked and (self._best is None or latency < self._best[1]):
-                self._best = (proposal, latency)
+            if result.checked and (self.best_us is None or latency < self.best_us):
+                self._best = Chosen(proposal, result)
         if self._evolution is not None:
             self._evolution.observe([(p.scheduled, result) for p, result in measured])
         improved = before is None or (self.best_us or before) < 0.98 * before
@@ -111,9 +147,16 @@ class KernelSearch:
         pairs = [(proposal.scheduled, result) for proposal, result in measured]
         self._cost_model.learn(self._space.context, pairs, kernel_key=self.kernel.key)
 
-    def choice(self) -> Choice:
-        """The choice as it stands: the best measured, else the best-ranked, else the default."""
-        proposal, latency = self._best or (self._unmeasured(), None)
+    def chosen(self) -> Chosen:
+        """What stands now: the best measured, else the best-ranked, else the default.
+
+        To be asked once: a candidate that is ranked best has had its turn then.
+        """
+        return self._best or Chosen(self._unmeasured())
+
+    def choice(self, chosen: Chosen) -> Choice:
+        """The search on this kernel, ended with this schedule."""
+        proposal = chosen.proposal
         donor = proposal.donor if proposal else None
         nearest = donor or (self._donors[0] if self._donors else None)
         match: MatchLevel = nearest.level if nearest else "none"
@@ -124,13 +167,27 @@ class KernelSearch:
             match=match,
             source=donor.record.source if donor else "",
             record_id=donor.record.id if donor else "",
-            latency_us=latency,
+            latency_us=chosen.latency_us,
             untuned_us=self._untuned_us,
-            candidates=len(self._candidates),
+            candidates=len(self._candidates) + self._offered,
             measured=len(self._measured),
             invalid=self._invalid,
             failed=len(self._failures),
         )
+
+    def untried(
+        self, candidates: Iterable[Candidate], *, accept: Callable[[Scheduled], bool]
+    ) -> Proposal | None:
+        """The first legal one of some candidates that was not measured and that is accepted."""
+        for candidate in candidates:
+            try:
+                scheduled = self._space.apply(candidate.trace)
+            except IllegalScheduleError:
+                continue
+            if scheduled.trace.identity not in self._tried and accept(scheduled):
+                self._seen.add(scheduled.trace.identity)
+                return _proposal(scheduled, candidate)
+        return None
 
     def _unmeasured(self) -> Proposal | None:
         """The better one of the best-ranked candidate and the default, by expectation."""
@@ -166,8 +223,7 @@ class KernelSearch:
     def _next_candidates(self, count: int) -> list[Proposal]:
         """Legal candidates not seen yet, by rank."""
         proposals: list[Proposal] = []
-        while self._queue and len(proposals) < count:
-            candidate = self._queue.popleft()
+        while len(proposals) < count and (candidate := self._next_candidate()) is not None:
             try:
                 scheduled = self._space.apply(candidate.trace)
             except IllegalScheduleError:
@@ -175,27 +231,39 @@ class KernelSearch:
                 continue
             if scheduled.trace.identity not in self._seen:
                 self._seen.add(scheduled.trace.identity)
-                origin: Origin = "transfer" if candidate.donor else "default"
-                proposals.append(Proposal(scheduled, origin, candidate.donor))
+                proposals.append(_proposal(scheduled, candidate))
         return proposals
+
+    def _next_candidate(self) -> Candidate | None:
+        """What siblings offered comes first."""
+        for offers in self._offers.values():
+            if offers:
+                self._offered += 1
+                return offers.popleft()
+        return self._queue.popleft() if self._queue else None
 
     def _refinements(self, count: int) -> list[Proposal]:
         if self._evolution is None:
             self._evolution = Evolution(self.kernel, self._device, self._cost_model, REFINE)
-            self._evolution.observe(self._measured)
+            self._evolution.observe([(p.scheduled, result) for p, result in self._measured])
         fresh = [
             scheduled
             for scheduled in self._evolution.propose()
             if scheduled.trace.identity not in self._seen and self._is_worth_a_build(scheduled)
         ][:count]
         self._seen.update(scheduled.trace.identity for scheduled in fresh)
-        donor = self._best[0].donor if self._best else None
+        donor = self._best.proposal.donor if self._best and self._best.proposal else None
         return [Proposal(scheduled, "refine", donor) for scheduled in fresh]
 
     def _is_worth_a_build(self, scheduled: Scheduled) -> bool:
         """Whether the innermost tile is not much worse than that of the best."""
-        if self._best is None:
+        if self._best is None or self._best.proposal is None:
             return True
-        best = expected_octaves(self._best[0].scheduled.trace, self.kernel, self._device)
+        best = expected_octaves(self._best.proposal.scheduled.trace, self.kernel, self._device)
         own = expected_octaves(scheduled.trace, self.kernel, self._device)
         return own <= best + _WORSE_TILE_OCTAVES
+
+
+def _proposal(scheduled: Scheduled, candidate: Candidate) -> Proposal:
+    origin: Origin = "transfer" if candidate.donor else "default"
+    return Proposal(scheduled, origin, candidate.donor)

@@ -3,6 +3,8 @@
     round 0     every kernel: its default schedule and its best-ranked donors' candidates
     after it    the kernel with the largest expected gain for the whole model gets the next
                 batch, until the budget is used or nothing promises more
+    agreement   kernels that share weights, in a model of several sets of shapes, are measured
+                under each other's packings; see `accord.py`
 
 The expected gain of a kernel is its headroom, the time that it would save at the best rate
 seen in this model, times its weight, halved for each round that brought nothing. What was
@@ -20,15 +22,19 @@ from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.measure import Measurement, Measurer
 from tunebank.model import Model
+from tunebank.search.accord import Accord
 from tunebank.search.deposit import to_record
 from tunebank.search.evolution import CostModel
 from tunebank.search.kernel_search import KernelSearch, Proposal
 from tunebank.search.plan import Plan
+from tunebank.search.sharing import weight_groups
 from tunebank.transfer import Donor, match
 
 FIRST_DONORS = 2
 BATCH = 12
 _BATCH_BYTES = 128 * 1024**2
+_AGREEMENT_SHARE = 0.25
+"""Of the budget, at most, what is kept for kernels that are to agree on a packing."""
 _NEGLIGIBLE_SHARE = 0.002
 """Search stops when no kernel promises this share of the model's time."""
 
@@ -109,6 +115,7 @@ class _Reuse:
         self._report = report
         self._cost_model = CostModel(device)
         self._searches: dict[str, KernelSearch] = {}
+        self._accords: list[Accord] = []
         self._measured = 0
         self._spent: dict[str, float] = {}
         self._spent_per_candidate = 0.2
@@ -116,15 +123,23 @@ class _Reuse:
 
     def run(self) -> Plan:
         interrupted = self._match_all()
+        self._accords = [
+            Accord(group, self._searches, self._device, self._model.name)
+            for group in weight_groups(self._model)
+        ]
         try:
             may_measure = self._measurer is not None and self._settings.budget_seconds > 0
             if may_measure and not interrupted:
                 self._first_round()
                 self._rounds()
+                self._agree()
         except KeyboardInterrupt:
             interrupted = True
+        chosen = {key: search.chosen() for key, search in self._searches.items()}
+        for accord in self._accords:
+            chosen.update(accord.settle(chosen))
         return Plan(
-            choices={key: search.choice() for key, search in self._searches.items()},
+            choices={key: search.choice(chosen[key]) for key, search in self._searches.items()},
             search_seconds=time.monotonic() - self._start,
             measured=self._measured,
             interrupted=interrupted,
@@ -154,11 +169,17 @@ class _Reuse:
         pending: list[tuple[KernelSearch, Proposal]] = []
         for search in self._searches.values():
             pending.extend((search, proposal) for proposal in search.first(FIRST_DONORS))
+        self._measure_all(pending)
+
+    def _measure_all(
+        self, pending: list[tuple[KernelSearch, Proposal]], *, is_contest: bool = True
+    ) -> None:
+        """Measures in batches as long as there is time; see `_measure`."""
         while pending and self._left > 0:
             size = min(_most_at_once(search.kernel) for search, _ in pending[:BATCH])
             size = max(1, min(size, int(self._left / self._spent_per_candidate)))
             batch, pending = pending[:size], pending[size:]
-            self._measure(batch)
+            self._measure(batch, is_contest=is_contest)
 
     def _rounds(self) -> None:
         while (search := self._most_promising()) is not None:
@@ -171,10 +192,27 @@ class _Reuse:
                 continue
             self._measure([(search, proposal) for proposal in proposals])
 
+    def _agree(self) -> None:
+        """Measures what siblings need to know to agree on a packing."""
+        while self._left > 0:
+            wanted = [pair for accord in self._accords for pair in accord.wanted()]
+            if not wanted:
+                return
+            self._measure_all(wanted, is_contest=False)
+
+    def _kept_for_agreement(self) -> float:
+        """Seconds that the agreement will need."""
+        needed = sum(
+            count * self._spent.get(key, self._spent_per_candidate)
+            for accord in self._accords
+            for key, count in accord.missing().items()
+        )
+        return min(needed, _AGREEMENT_SHARE * self._settings.budget_seconds)
+
     def _affordable(self, search: KernelSearch) -> int:
         """How many candidates of the kernel the time left is enough for."""
         seconds = self._spent.get(search.kernel.key, self._spent_per_candidate)
-        return int(self._left / seconds)
+        return int((self._left - self._kept_for_agreement()) / seconds)
 
     def _most_promising(self) -> KernelSearch | None:
         gains = {key: self._expected_gain_us(search) for key, search in self._searches.items()}
@@ -204,10 +242,20 @@ class _Reuse:
             total += search.kernel.weight * search.best_us
         return total
 
-    def _measure(self, batch: Sequence[tuple[KernelSearch, Proposal]]) -> None:
+    def _measure(
+        self, batch: Sequence[tuple[KernelSearch, Proposal]], *, is_contest: bool = True
+    ) -> None:
+        """Measures a batch and takes in what came of it.
+
+        Args:
+            batch: what to measure, each with its kernel's search.
+            is_contest: whether only what beats the best so far needs its numbers checked; if
+                not, each kernel is to be in the batch once.
+        """
         assert self._measurer is not None
         start = time.monotonic()
         best_us = {key: s.best_us for key, s in self._searches.items() if s.best_us is not None}
+        best_us = best_us if is_contest else {}
         results = self._measurer.measure([p.scheduled for _, p in batch], best_us=best_us)
         self._measured += len(results)
         by_search: dict[str, list[tuple[Proposal, Measurement]]] = {}
@@ -217,6 +265,8 @@ class _Reuse:
             self._searches[key].observe(measured)
             self._searches[key].learn(measured)
             self._deposit(measured)
+        for accord in self._accords:
+            accord.offer_best()
         spent = (time.monotonic() - start) / len(batch)
         self._spent.update({search.kernel.key: spent for search, _ in batch})
         self._spent_per_candidate = 0.7 * self._spent_per_candidate + 0.3 * spent
