@@ -47,6 +47,7 @@ class Graph:
         self._names = self._all_names()
         self._arrays: dict[str, np.ndarray] = {}
         self._retyped: set[str] = set()
+        self._numbers: Counter[str] = Counter()
 
     def shape(self, name: str) -> Shape | None:
         """The extents of a value; None if one of them isn't known."""
@@ -131,10 +132,11 @@ class Graph:
 
     def fresh(self, stem: str) -> str:
         """A name that no value of the graph has."""
-        name, number = stem, 0
+        name = stem
         while name in self._names:
-            number += 1
-            name = f"{stem}_{number}"
+            # Counted on, so that a thousand names of one stem don't take a million looks.
+            self._numbers[stem] += 1
+            name = f"{stem}_{self._numbers[stem]}"
         self._names.add(name)
         return name
 

@@ -21,6 +21,7 @@ from tunebank.model.rewrite.fused import (
 )
 from tunebank.model.rewrite.graph import DOMAIN, MICROSOFT, ML
 from tunebank.model.rewrite.masking import all_masked, cast_of_like, listed_axes
+from tunebank.model.rewrite.max_indices import open_max_indices
 from tunebank.model.rewrite.normalization import (
     open_layer_norm,
     open_lp_norm,
@@ -56,6 +57,7 @@ from tunebank.model.rewrite.reorder import (
     scatter_by_position,
 )
 from tunebank.model.rewrite.resize import settle_resize
+from tunebank.model.rewrite.signal import open_dft, open_stft
 from tunebank.model.rewrite.small_rules import (
     clip_integers,
     compare_binarizer,
@@ -92,7 +94,7 @@ _BY_OPERATOR: dict[str, tuple[Rule, ...]] = {
     "Sum": (split_sum,),
     "Conv": (widen_conv,),
     "AveragePool": (settle_pool_pads, widen_pool),
-    "MaxPool": (settle_pool_pads, widen_pool),
+    "MaxPool": (settle_pool_pads, widen_pool, open_max_indices),
     "LpPool": (settle_pool_pads, widen_pool),
     "GlobalAveragePool": (widen_pool,),
     "GlobalMaxPool": (widen_pool,),
@@ -114,6 +116,8 @@ _BY_OPERATOR: dict[str, tuple[Rule, ...]] = {
     "Pow": (open_pow,),
     "ReverseSequence": (gather_reversed,),
     "SpaceToDepth": (column_space_to_depth,),
+    "DFT": (open_dft,),
+    "STFT": (open_stft,),
     "CastLike": (cast_of_like,),
     "Squeeze": (listed_axes,),
     "Unsqueeze": (listed_axes,),
