@@ -20,7 +20,7 @@ from tunebank.lab.coverage_table import COLUMNS, cells, summary, write_markdown
 
 RESULT = {
     "prepare_seconds": 4.0,
-    "verified": {"passed": True, "max_abs_error": 1.5e-6},
+    "verified": {"passed": True, "max_abs_error": 1.5, "max_rel_error": 1.5e-6},
     "kernels": [{}, {}, {}],
     "front_half": {
         "read_seconds": 0.1,
@@ -182,8 +182,10 @@ def test_cells(machine: Machine, settings: CoverageSettings) -> None:
 
 def test_cells_without_a_front_half(machine: Machine, settings: CoverageSettings) -> None:
     bare = {key: value for key, value in RESULT.items() if key != "front_half"}
+    bare["verified"] = {"passed": True, "max_abs_error": 1.5}
     found = dict(zip(COLUMNS, cells(outcome_of(machine, settings, ended(0, bare))), strict=True))
     assert found["front half s"] == "4.0"
+    assert found["max error"] == "1.5e+00 abs"
     assert found["NHWC convs"] == found["import s"] == "-"
 
 

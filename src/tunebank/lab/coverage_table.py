@@ -26,7 +26,7 @@ def cells(outcome: Outcome, *, message_limit: int | None = None) -> tuple[str, .
         outcome.model,
         outcome.reader,
         _status_text(outcome, message_limit),
-        _number((result.get("verified") or {}).get("max_abs_error"), ".2g"),
+        _error_text(result.get("verified") or {}),
         _number(len(result["kernels"]) if "kernels" in result else None, "d"),
         _number(None if convolutions is None else convolutions.get("NHWC", 0), "d"),
         _number(others, "d"),
@@ -70,6 +70,14 @@ def _status_text(outcome: Outcome, limit: int | None) -> str:
     if limit is not None and len(message) > limit:
         message = message[: limit - 1] + "…"
     return f"{outcome.status}: {message}"
+
+
+def _error_text(verified: dict[str, Any]) -> str:
+    """The largest error, relative to the largest value of its output where that is told."""
+    if verified.get("max_rel_error") is not None:
+        return f"{verified['max_rel_error']:.1e}"
+    absolute = verified.get("max_abs_error")
+    return _UNKNOWN if absolute is None else f"{absolute:.1e} abs"
 
 
 def _others(convolutions: dict[str, int]) -> int:
