@@ -12,7 +12,8 @@ from tunebank.device import Device, detect_device
 from tunebank.errors import UsageError
 from tunebank.model import Model, load_model
 from tunebank.runtime import is_artifact
-from tunebank.runtime.bench import Contestant, Feed, onnxruntime_contestant, random_feed
+from tunebank.runtime.bench import Contestant, Feed, onnxruntime_contestant
+from tunebank.runtime.feed import random_feed
 from tunebank.runtime.session import Session
 from tunebank.search import Plan
 

@@ -73,11 +73,10 @@ class Worker:
 
     def build(self, request: Message) -> Message:
         """Builds a program down to machine code and keeps it."""
-        from tvm import ir
         from tvm.s_tir.transform import RemoveWeightLayoutRewriteBlock
 
         start = time.perf_counter()
-        module = ir.load_json(request["module"])
+        module = _tvm.load_own_json(request["module"])
         # The parameter takes the packed weight's shape: packing is not part of a run.
         stripped = RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(module)
         run, lower_seconds, codegen_seconds = _build(stripped, request["target"])
@@ -92,10 +91,10 @@ class Worker:
 
     def object(self, request: Message) -> Message:
         """Builds programs as they are, into an object file."""
-        from tvm import ir, tirx
+        from tvm import tirx
         from tvm.target import Target
 
-        module = ir.load_json(request["module"])
+        module = _tvm.load_own_json(request["module"])
         target = Target(json.loads(request["target"]))
         tirx.build(module, target=target).write_to_file(request["file"])
         return {}
@@ -127,9 +126,7 @@ class Worker:
 
     def reference(self, request: Message) -> Message:
         """Runs a kernel's reference schedule and keeps its results in a file."""
-        from tvm import ir
-
-        module = ir.load_json(request["module"])
+        module = _tvm.load_own_json(request["module"])
         run, _, _ = _build(module, request["target"])
         results = _results(
             run, _inputs(_parameters(module), request["indices"]), request["outputs"]

@@ -18,6 +18,8 @@ import tvm
 from tvm import ir, relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
+from tunebank import _tvm
+
 _INLINE_BYTES = 1024
 _PAGE_BYTES = 4096
 
@@ -101,7 +103,7 @@ class Unpacker:
     def unpack(self, name: str) -> ir.IRModule:
         """The graph of that name, weights as constants again."""
         data = json.loads((self._folder / f"{name}.json").read_text())
-        module = ir.load_json(data["module"])
+        module = _tvm.load_own_json(data["module"])
         places = [Weight(**{**one, "shape": tuple(one["shape"])}) for one in data["weights"]]
         if not places:
             return module

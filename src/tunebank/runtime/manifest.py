@@ -81,6 +81,8 @@ class VerificationResult(_Entry):
     max_abs_error: float
     max_rel_error: float
     worst: str
+    tolerance: float
+    feeds: int
 
 
 class Latency(_Entry):

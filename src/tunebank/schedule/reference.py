@@ -58,10 +58,15 @@ def _schedule_block(schedule: s_tir.Schedule, name: str) -> None:
     inner = spatial.pop()
     schedule.reorder(*spatial, *reduction, inner)
     extent = schedule.get(inner).extent
-    if isinstance(extent, tirx.IntImm) and int(extent) % _LANES == 0:
+    if isinstance(extent, tirx.IntImm) and int(extent) % _LANES == 0 and not _has_truths(block):
         outer, inner = schedule.split(inner, [None, _LANES])
         schedule.reorder(*spatial, outer, *reduction, inner)
         spatial.append(outer)
         schedule.vectorize(inner)
     if spatial:
         schedule.parallel(schedule.fuse(*spatial) if len(spatial) > 1 else spatial[0])
+
+
+def _has_truths(block: Any) -> bool:
+    """Whether a block reads or writes truth values, of which LLVM takes no vectors."""
+    return any(str(one.source.dtype) == "bool" for one in (*block.reads, *block.writes))
