@@ -195,6 +195,24 @@ def test_a_changed_number_is_found(tmp_path: Path) -> None:
         check_numbers(source, load_program(source), path)
 
 
+class Noisy(nn.Module):
+    """Adds noise."""
+
+    def forward(self, x):
+        return x + torch.rand_like(x)
+
+
+def test_random_numbers_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"random numbers \(aten.rand_like"):
+        exported(tmp_path, Noisy(), torch.ones(2, 3))
+
+
+def test_a_file_that_cant_run_is_refused(tmp_path: Path) -> None:
+    """The exporter gives an LSTM's cell state the size of its projection."""
+    with pytest.raises(ModelError, match="ONNX Runtime can't run"):
+        exported(tmp_path, nn.LSTM(6, 5, proj_size=3).eval(), torch.randn(3, 2, 6))
+
+
 def test_bfloat16_is_exported_unchecked(tmp_path: Path) -> None:
     module = nn.Conv2d(3, 4, 3).to(torch.bfloat16)
     with pytest.warns(UserWarning, match="unchecked"):

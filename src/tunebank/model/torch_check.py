@@ -32,7 +32,7 @@ def check_numbers(path: Path, program: Any, converted: Path) -> str | None:
         Why nothing could be compared; None if it was, and agreed.
 
     Raises:
-        ModelError: they differ.
+        ModelError: they differ, or ONNX Runtime can't run the file to its end.
     """
     try:
         session = _session(converted)
@@ -40,10 +40,18 @@ def check_numbers(path: Path, program: Any, converted: Path) -> str | None:
         return f"ONNX Runtime can't run it: {first_line(error)}"
     inputs = _random_inputs(program)
     values = _values(program, inputs)
-    expected = _run_program(program, values)
+    try:
+        expected = _run_program(program, values)
+    except Exception as error:  # such as an assertion of the model's own on what it is given
+        return f"it doesn't run on random inputs: {first_line(error)}"
     feed = {name: _array(value) for name, value in inputs.items() if _is_tensor(value)}
     wanted = {spec.name for spec in session.get_inputs()}
-    found = session.run(None, {name: array for name, array in feed.items() if name in wanted})
+    try:
+        found = session.run(None, {name: array for name, array in feed.items() if name in wanted})
+    except Exception as error:  # ONNX Runtime's exceptions share no base class
+        raise ModelError(
+            f"{path}: PyTorch's exporter wrote what ONNX Runtime can't run: {first_line(error)}"
+        ) from error
     if len(found) != len(expected):
         raise ModelError(f"{path}: PyTorch's exporter lost outputs: {len(found)} are left")
     reason = _first_difference(found, expected, [0.0] * len(found))
@@ -51,12 +59,24 @@ def check_numbers(path: Path, program: Any, converted: Path) -> str | None:
         disturbed = _run_program(program, [_disturbed(value) for value in values])
         rounding = [_largest(a, b) for a, b in zip(disturbed, expected, strict=True)]
         reason = _first_difference(found, expected, rounding)
+    if reason and _draws(program):
+        raise ModelError(
+            f"{path}: the program draws random numbers ({_draws(program)}), "
+            "and a compiled model can't; give them to it as an input"
+        )
     if reason:
         raise ModelError(
             f"{path}: PyTorch's exporter changed the numbers: {reason}; "
             "export the model to ONNX by other means"
         )
     return None
+
+
+def _draws(program: Any) -> str:
+    """The first operator that draws random numbers; empty if there is none."""
+    drawing = ("aten.rand", "aten.normal", "aten.bernoulli", "aten.multinomial", "aten.poisson")
+    names = (str(node.target) for node in program.graph.nodes if node.op == "call_function")
+    return next((name for name in names if name.startswith(drawing)), "")
 
 
 def _session(converted: Path) -> Any:
