@@ -121,6 +121,17 @@ def test_another_file_or_the_wish_runs_it_again(
     assert len(list(read_outcomes(settings.results))) == 6
 
 
+def test_what_failed_can_be_run_again(machine: Machine, settings: CoverageSettings) -> None:
+    survey(PAIRS[:1], settings)
+    machine.answer = ended(3)
+    survey(PAIRS, settings)
+    assert machine.runs == 2
+    machine.answer = ended(0, RESULT)
+    retry = CoverageSettings(settings.cache, settings.results, retry=True)
+    assert [outcome.status for outcome in survey(PAIRS, retry)] == ["ok", "ok"]
+    assert machine.runs == 3
+
+
 def test_other_versions_run_it_again(
     machine: Machine, settings: CoverageSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

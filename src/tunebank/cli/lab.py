@@ -84,6 +84,7 @@ def lab() -> None:
     help="When to give a network up.",
 )
 @click.option("--again", is_flag=True, help="Run also what has an outcome already.")
+@click.option("--retry", is_flag=True, help="Run also what has failed before.")
 @json_option
 def coverage(
     models: tuple[str, ...],
@@ -116,6 +117,7 @@ def coverage(
         time_budget_seconds=choices["time_budget"],
         timeout_seconds=choices["timeout"],
         again=choices["again"],
+        retry=choices["retry"],
     )
     pairs = pairs_of(find_entries(models), readers)
     with Progress() as progress:

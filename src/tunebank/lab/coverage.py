@@ -81,6 +81,7 @@ class CoverageSettings:
         time_budget_seconds: search time of each compilation; 0 measures nothing.
         timeout_seconds: after which a compilation is ended.
         again: run what has an outcome already.
+        retry: run what has an outcome already that is a failure.
     """
 
     cache: Path
@@ -88,6 +89,7 @@ class CoverageSettings:
     time_budget_seconds: float = 0.0
     timeout_seconds: float = 300.0
     again: bool = False
+    retry: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,8 @@ def survey(
     """
     settings.results.parent.mkdir(parents=True, exist_ok=True)
     known = {} if settings.again else _known(settings.results)
+    if settings.retry:
+        known = {key: outcome for key, outcome in known.items() if outcome.status == OK}
     outcomes: list[Outcome] = []
     ran, start = 0, time.monotonic()
     for index, pair in enumerate(pairs):
