@@ -9,18 +9,21 @@ from tunebank._tvm.json_graph import load_own_json
 from tunebank._tvm.onnx_frontend import import_clips_whole
 from tunebank._tvm.prepare import TVM_FFI_VERSION, TVM_VERSION, prepare, tvm_imported
 from tunebank._tvm.prim_func import with_own_type
+from tunebank._tvm.tensors import array_view, tensor_of
 from tunebank._tvm.threads import core_ids, running_on
 from tunebank._tvm.warnings import without_warnings
 
 __all__ = [
     "TVM_FFI_VERSION",
     "TVM_VERSION",
+    "array_view",
     "core_ids",
     "import_clips_whole",
     "load_own_json",
     "noting_nodes",
     "prepare",
     "running_on",
+    "tensor_of",
     "tvm_imported",
     "with_own_type",
     "without_warnings",

@@ -113,7 +113,7 @@ class DimValue(click.ParamType[tuple[str, tuple[int, ...]]]):
         name, _, values = str(value).rpartition("=")
         parts = values.split(",")
         if not name or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
-            self.fail(f"{value!r} is not a dimension and values; give them as batch=1,4", param, ctx)
+            self.fail(f"{value!r} is no dimension with values; give them as batch=1,4", param, ctx)
         return name, tuple(int(part) for part in parts)
 
 

@@ -19,17 +19,20 @@ import tvm
 from tvm import ir, relax, tirx
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
+from tunebank import _tvm
+
 _CALL_TIR = "relax.call_tir"
 _Array = npt.NDArray[Any]
 
 
 def constant_of(expr: Any, lookup: Callable[[Any], Any]) -> _Array | None:
-    """The array of a constant, or of a variable bound to one; None if it is something else."""
+    """The array of a constant, or of a variable bound to one; None if it is something else.
+
+    It is the constant's own memory: not to be written.
+    """
     if isinstance(expr, relax.Var):
         expr = lookup(expr)
-    if not isinstance(expr, ir.GenericConst):
-        return None
-    return np.asarray(expr.value.numpy())
+    return _tvm.array_view(expr.value) if isinstance(expr, ir.GenericConst) else None
 
 
 def fold_weights(module: ir.IRModule) -> ir.IRModule:
@@ -68,8 +71,7 @@ class _WeightFolder(PyExprMutator):  # type: ignore[misc]
             return call
         key = (source, str(call.op.name), str(call.attrs), str(call.args[1:]), str(call.ty))
         if key not in self._folded:
-            moved = np.ascontiguousarray(view(call, array))
-            self._folded[key] = relax.const(moved, str(source.ty.dtype))
+            self._folded[key] = relax.const(_tvm.tensor_of(view(call, array)))
         return self._folded[key]
 
     def _batch_norm(self, call: Any) -> Any:
@@ -81,10 +83,10 @@ class _WeightFolder(PyExprMutator):  # type: ignore[misc]
             return call
         gamma, beta, mean, variance = (array.astype(np.float64) for array in arrays)
         scale = gamma / np.sqrt(variance + float(call.attrs.epsilon))
-        shape, dtype = [1] * len(data.ty.shape), str(data.ty.dtype)
+        shape = [1] * len(data.ty.shape)
         shape[int(call.attrs.axis)] = -1
         factor, term = (
-            relax.const(value.astype(arrays[0].dtype).reshape(shape), dtype)
+            relax.const(_tvm.tensor_of(value.astype(arrays[0].dtype).reshape(shape)))
             for value in (scale, beta - mean * scale)
         )
         scaled = self.builder_.emit(relax.op.multiply(data, factor))

@@ -160,7 +160,7 @@ def _weights_as_inputs(
 def _constant(tensor: onnx.TensorProto, folder: Path) -> tvm.runtime.Tensor:
     dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
     array = external_array(tensor, folder).view(dtype).reshape(tuple(tensor.dims))
-    return tvm.runtime.tensor(array)
+    return _tvm.tensor_of(array)
 
 
 def _layouts(module: ir.IRModule) -> dict[str, int]:

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from tvm import ir, relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
+from tunebank import _tvm
 from tunebank.model.fold import constant_of
 from tunebank.model.layout_rules import Result, channels_first, channels_last, rule_of
 
@@ -94,7 +94,7 @@ class _ChannelsLast(PyExprMutator):  # type: ignore[misc]
         order = channels_last(len(expr.ty.shape))
         array = constant_of(expr, self.lookup_binding)
         if array is not None:
-            made = relax.const(np.ascontiguousarray(array.transpose(order)), str(expr.ty.dtype))
+            made = relax.const(_tvm.tensor_of(array.transpose(order)))
         else:
             made = self.builder_.emit(relax.op.permute_dims(self.first(expr), list(order)))
         self._last[expr] = made

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from tvm import ir, relax
 
+from tunebank import _tvm
 from tunebank.model.layout_transposed import as_convolution
 
 
@@ -93,8 +94,7 @@ def _conv2d(call: ir.Call, forms: Forms) -> Result | None:
         return None
     weight = forms.constant(call.args[1])
     if weight is not None:
-        array = np.ascontiguousarray(weight.transpose(2, 3, 1, 0))
-        kernel = relax.const(array, str(call.args[1].ty.dtype))
+        kernel = relax.const(_tvm.tensor_of(weight.transpose(2, 3, 1, 0)))
     else:
         kernel = forms.emit(relax.op.permute_dims(forms.first(call.args[1]), [2, 3, 1, 0]))
     return Result(
@@ -149,7 +149,7 @@ def _operand(arg: Any, rank: int, forms: Forms) -> Any:
     array = forms.constant(arg)
     if array is not None:
         array = array.reshape(shape).transpose(channels_last(rank))
-        return relax.const(np.ascontiguousarray(array), str(arg.ty.dtype))
+        return relax.const(_tvm.tensor_of(array))
     padded = forms.emit(relax.op.reshape(forms.first(arg), shape))
     return relax.op.permute_dims(padded, list(channels_last(rank)))
 

@@ -115,11 +115,12 @@ def external_array(tensor: TensorProto, folder: Path) -> npt.NDArray[np.uint8]:
     return np.memmap(file, np.uint8, "r", offset, (length,))
 
 
-def move_weights_out(proto: onnx.ModelProto, folder: Path, file: Path) -> None:
-    """Moves the content of large initializers into one file.
+def move_weights_out(proto: onnx.ModelProto, folder: Path, file: Path) -> onnx.ModelProto:
+    """The graph with the content of large initializers moved into one file.
 
     Args:
-        proto: the graph; changed in place.
+        proto: the graph; of no use afterwards. What is taken out of a protobuf is freed with all
+            of it only, so that a new one is made of what is left.
         folder: where the data lies that is external already; it is copied.
         file: the file to write.
     """
@@ -136,6 +137,9 @@ def move_weights_out(proto: onnx.ModelProto, folder: Path, file: Path) -> None:
             del tensor.external_data[:]
             for key, value in place.items():
                 tensor.external_data.add(key=key, value=value)
+    slim = onnx.ModelProto()
+    slim.CopyFrom(proto)
+    return slim
 
 
 def _content(tensor: TensorProto, folder: Path) -> bytes | memoryview | None:

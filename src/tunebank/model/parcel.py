@@ -57,7 +57,7 @@ class Packer:
         (self.folder / f"{name}.json").write_text(text)
 
     def _write(self, constant: Any) -> Weight:
-        array = np.ascontiguousarray(constant.value.numpy())
+        array = np.ascontiguousarray(_tvm.array_view(constant.value))
         data = array.reshape(-1).view(np.uint8).data
         digest = hashlib.blake2b(data, digest_size=20).digest()
         if digest not in self._places:
@@ -117,5 +117,5 @@ class Unpacker:
             file = self._folder / "weights.bin"
             data = np.memmap(file, np.uint8, "r", place.offset, (place.length,))
             array = data.view(np.dtype(place.dtype)).reshape(place.shape)
-            self._constants[place] = relax.const(tvm.runtime.tensor(array), place.dtype)
+            self._constants[place] = relax.const(_tvm.tensor_of(array))
         return self._constants[place]

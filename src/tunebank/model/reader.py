@@ -145,7 +145,7 @@ def _source(reading: _Reading) -> _Source:
     weights = path.absolute().parent
     if has_bfloat16 or not onnx_file.has_external_data(proto):
         reading.notebook.note("reading of the weights")
-        onnx_file.move_weights_out(proto, weights, reading.folder / "source.bin")
+        proto = onnx_file.move_weights_out(proto, weights, reading.folder / "source.bin")
         weights = reading.folder
     proto = upcast(proto)
     if has_bfloat16:  # ONNX Runtime can't run the file itself

@@ -1,0 +1,34 @@
+"""TVM's tensors and numpy's arrays, copied no more often than need be.
+
+`Tensor.numpy()` copies, and `tvm.runtime.tensor` wants a contiguous array to copy from: a weight of
+400 MB that is transposed would be held four times. Goes when both can share memory.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+def array_view(tensor: Any) -> Array:
+    """The tensor's own memory as an array; a copy where numpy has no such type."""
+    try:
+        return np.from_dlpack(tensor)
+    except (RuntimeError, BufferError):
+        return np.asarray(tensor.numpy())
+
+
+def tensor_of(array: Array) -> Any:
+    """A tensor of the array's values, whatever its strides are; they are copied once."""
+    import tvm
+
+    try:
+        tensor = tvm.runtime.empty(array.shape, str(array.dtype))
+        np.from_dlpack(tensor)[...] = array
+    except (RuntimeError, BufferError):
+        return tvm.runtime.tensor(np.ascontiguousarray(array))
+    return tensor
