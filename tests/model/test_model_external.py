@@ -1,4 +1,4 @@
-"""Weights in files beside the model: mapped, not copied about; nothing outside of the folder read."""
+"""Weights in files beside the model: mapped, not copied; nothing outside of its folder is read."""
 
 from __future__ import annotations
 

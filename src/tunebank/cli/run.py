@@ -63,7 +63,9 @@ def run(
         raise UsageError("no inputs; give --input NAME=FILE.npy for each, or --random")
     given = {name: read_array(path) for name, path in inputs.items()}
     session = Session(artifact, threads=threads)
-    feed = feed_for(session.manifest.inputs, given, seed=seed if is_random else None)
+    function = session.manifest.function_for({n: array.shape for n, array in given.items()})
+    specs = session.manifest.inputs if function is None else function.inputs
+    feed = feed_for(specs, given, seed=seed if is_random else None)
     start = time.perf_counter()
     results = session.run(None, feed)
     elapsed_ms = 1e3 * (time.perf_counter() - start)
