@@ -20,8 +20,8 @@ from tunebank.model.rewrite.replacement import Replacement
 
 def open_max_indices(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
     """MaxPool over two dimensions with indices, of floats."""
-    x, result = graph.shape(node.input[0]), graph.shape(node.output[0])
-    if not graph.is_wanted(node, 1) or x is None or result is None or len(x) != 4:
+    x = graph.shape(node.input[0])
+    if not graph.is_wanted(node, 1) or x is None or len(x) != 4:
         return False
     if graph.dtype(node.input[0]) != TensorProto.FLOAT or graph.opset < 11:
         return False
@@ -31,6 +31,7 @@ def open_max_indices(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bo
     kernel, ones = attributes["kernel_shape"], [1, 1]
     strides, dilations = attributes.get("strides", ones), attributes.get("dilations", ones)
     pads = attributes.get("pads", [0, 0, 0, 0])
+    result = _extents(x, kernel, strides, dilations, pads, bool(attributes.get("ceil_mode", 0)))
     by_column = attributes.pop("storage_order", 0)
     new.op("MaxPool", node.input[0], out=node.output[0], **attributes)
     # How far the last windows reach, which with `ceil_mode` is beyond the padding.
@@ -53,6 +54,29 @@ def open_max_indices(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bo
     chosen = new.op("Gather", new.constant(within, np.int64), which, axis=0)
     new.op("Add", chosen, new.constant(corners, np.int64), out=node.output[1])
     return True
+
+
+def _extents(
+    x: tuple[int, ...],
+    kernel: list[int],
+    strides: list[int],
+    dilations: list[int],
+    pads: list[int],
+    ceil: bool,
+) -> tuple[int, ...]:
+    """The result's extents. Rounded up, a window that would start behind the input is left out.
+
+    (Shape inference counts such windows, ONNX Runtime and TVM don't.)
+    """
+    extents = []
+    for index in range(2):
+        free = x[2 + index] + pads[index] + pads[2 + index]
+        free -= (kernel[index] - 1) * dilations[index] + 1
+        count = -(-free // strides[index]) + 1 if ceil else free // strides[index] + 1
+        if (count - 1) * strides[index] >= x[2 + index] + pads[index]:
+            count -= 1
+        extents.append(count)
+    return (*x[:2], *extents)
 
 
 def _places(

@@ -71,16 +71,30 @@ def settle_pool_pads(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bo
     for index, extent in enumerate(extents):
         windows = -(-extent // strides[index])
         reach = (windows - 1) * strides[index] + attributes["kernel_shape"][index]
-        total = max(reach - extent, 0)
-        short, long = total // 2, total - total // 2
-        starts.append(long if auto == "SAME_LOWER" else short)
-        ends.append(short if auto == "SAME_LOWER" else long)
-    attributes["pads"] = [0] * (2 * len(extents)) if auto == "VALID" else [*starts, *ends]
+        total = reach - extent
+        # A window shorter than its stride asks for negative pads; the quotient is cut off.
+        start = int((total + (auto == "SAME_LOWER")) / 2)
+        starts.append(start)
+        ends.append(total - start)
+    pads = [0] * (2 * len(extents)) if auto == "VALID" else [*starts, *ends]
+    if min(pads) < 0 and graph.is_wanted(node, 1):
+        return False  # what is cut off would count in the indices
+    attributes["pads"] = [max(pad, 0) for pad in pads]
+    x = _cropped(node.input[0], extents, pads, new)
     if auto != "VALID":
         attributes.pop("ceil_mode", None)  # the pads make it come out even
     outputs = [name for name in node.output if name]
-    new.op_many(node.op_type, node.input[0], outputs=outputs, **attributes)
+    new.op_many(node.op_type, x, outputs=outputs, **attributes)
     return True
+
+
+def _cropped(x: str, extents: tuple[int, ...], pads: list[int], new: Replacement) -> str:
+    """The value without what negative pads cut off."""
+    for index, extent in enumerate(extents):
+        start, end = min(pads[index], 0), min(pads[len(extents) + index], 0)
+        if start or end:
+            x = new.slice(x, 2 + index, -start, extent + end)
+    return x
 
 
 def _widened(node: onnx.NodeProto) -> dict[str, Any]:

@@ -32,6 +32,7 @@ def settle_conv_transpose(node: onnx.NodeProto, graph: Graph, new: Replacement) 
     strides = attributes.setdefault("strides", ones)
     dilations = attributes.setdefault("dilations", ones)
     more = attributes.setdefault("output_padding", [0] * len(extents))
+    stated = bool(asked)
     if not asked:
         if auto == "VALID":
             attributes["pads"] = [0] * (2 * len(extents))
@@ -43,8 +44,8 @@ def settle_conv_transpose(node: onnx.NodeProto, graph: Graph, new: Replacement) 
         reach = (kernel[index] - 1) * dilations[index] + 1
         full = strides[index] * (extent - 1) + more[index] + reach
         total = full - asked[-len(extents) :][index]
-        if total < 0:  # more than there is: the rest is padded at the end
-            more[index] -= total
+        if total < 0:  # more than there is: if it is asked for, the rest is padded at the end
+            more[index] -= total if stated else 0
             total = 0
         short, long = total // 2, total - total // 2
         starts.append(short if auto == "SAME_UPPER" else long)
