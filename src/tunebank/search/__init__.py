@@ -1,7 +1,8 @@
 """Plans: found by reuse within a time budget, or by auto-scheduling from scratch."""
 
 from tunebank.search.plan import Choice, Plan
-from tunebank.search.reuse import Progress, ReuseSettings, reuse
+from tunebank.search.reuse import reuse
+from tunebank.search.settings import Progress, ReuseSettings
 from tunebank.search.tune import TuneProgress, TuneSettings, tune
 
 __all__ = [

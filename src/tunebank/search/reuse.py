@@ -14,8 +14,7 @@ measured is deposited batch by batch, and the plan so far is always ready.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 from tunebank.bank import Bank
 from tunebank.device import Device
@@ -27,6 +26,7 @@ from tunebank.search.deposit import to_record
 from tunebank.search.evolution import CostModel
 from tunebank.search.kernel_search import KernelSearch, Proposal
 from tunebank.search.plan import Plan
+from tunebank.search.settings import Progress, ReuseSettings
 from tunebank.search.sharing import weight_groups
 from tunebank.transfer import Donor, match
 
@@ -37,38 +37,6 @@ _AGREEMENT_SHARE = 0.25
 """Of the budget, at most, what is kept for kernels that are to agree on a packing."""
 _NEGLIGIBLE_SHARE = 0.002
 """Search stops when no kernel promises this share of the model's time."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a search is; shown to the user.
-
-    Attributes:
-        seconds: search time so far.
-        budget_seconds: time budget.
-        measured: candidates measured so far.
-        kernels_us: sum of the best latencies, by weight; None before all are measured.
-    """
-
-    seconds: float
-    budget_seconds: float
-    measured: int
-    kernels_us: float | None
-
-
-@dataclass(frozen=True)
-class ReuseSettings:
-    """What the search may use.
-
-    Attributes:
-        budget_seconds: search time allowed; 0 measures nothing.
-        exclude_sources: models whose records are hidden.
-        deposit: whether measurements are written to the bank.
-    """
-
-    budget_seconds: float = 60.0
-    exclude_sources: Collection[str] = ()
-    deposit: bool = True
 
 
 def reuse(
@@ -119,6 +87,7 @@ class _Reuse:
         self._measured = 0
         self._spent: dict[str, float] = {}
         self._spent_per_candidate = 0.2
+        self._proposing = 0.0
         self._start = time.monotonic()
 
     def run(self) -> Plan:
@@ -175,9 +144,9 @@ class _Reuse:
         self, pending: list[tuple[KernelSearch, Proposal]], *, is_contest: bool = True
     ) -> None:
         """Measures in batches as long as there is time; see `_measure`."""
-        while pending and self._left > 0:
+        while pending and (left := self._time_left(is_contest)) > 0:
             size = min(_most_at_once(search.kernel) for search, _ in pending[:BATCH])
-            size = max(1, min(size, int(self._left / self._spent_per_candidate)))
+            size = max(1, min(size, int(left / self._spent_per_candidate)))
             batch, pending = pending[:size], pending[size:]
             self._measure(batch, is_contest=is_contest)
 
@@ -186,7 +155,9 @@ class _Reuse:
             size = min(self._affordable(search), _most_at_once(search.kernel))
             if size < 1:
                 return
+            start = time.monotonic()
             proposals = search.propose(size)
+            self._proposing = max(time.monotonic() - start, 0.9 * self._proposing)
             if not proposals:
                 search.stale_rounds += 4  # its space seems exhausted: others first
                 continue
@@ -200,19 +171,23 @@ class _Reuse:
                 return
             self._measure_all(wanted, is_contest=False)
 
-    def _kept_for_agreement(self) -> float:
-        """Seconds that the agreement will need."""
+    def _time_left(self, is_contest: bool) -> float:
+        """Seconds left; in a contest without those that the agreement will need."""
+        if not is_contest:
+            return self._left
         needed = sum(
             count * self._spent.get(key, self._spent_per_candidate)
             for accord in self._accords
             for key, count in accord.missing().items()
         )
-        return min(needed, _AGREEMENT_SHARE * self._settings.budget_seconds)
+        if needed:  # and the next proposals come first
+            needed += self._proposing
+        return self._left - min(needed, _AGREEMENT_SHARE * self._settings.budget_seconds)
 
     def _affordable(self, search: KernelSearch) -> int:
         """How many candidates of the kernel the time left is enough for."""
         seconds = self._spent.get(search.kernel.key, self._spent_per_candidate)
-        return int((self._left - self._kept_for_agreement()) / seconds)
+        return int(self._time_left(is_contest=True) / seconds)
 
     def _most_promising(self) -> KernelSearch | None:
         gains = {key: self._expected_gain_us(search) for key, search in self._searches.items()}

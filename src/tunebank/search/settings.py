@@ -1,0 +1,38 @@
+"""What the reuse loop is given, and what it tells while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a search is; shown to the user.
+
+    Attributes:
+        seconds: search time so far.
+        budget_seconds: time budget.
+        measured: candidates measured so far.
+        kernels_us: sum of the best latencies, by weight; None before all are measured.
+    """
+
+    seconds: float
+    budget_seconds: float
+    measured: int
+    kernels_us: float | None
+
+
+@dataclass(frozen=True)
+class ReuseSettings:
+    """What the search may use.
+
+    Attributes:
+        budget_seconds: search time allowed; 0 measures nothing.
+        exclude_sources: models whose records are hidden.
+        deposit: whether measurements are written to the bank.
+    """
+
+    budget_seconds: float = 60.0
+    exclude_sources: Collection[str] = ()
+    deposit: bool = True
