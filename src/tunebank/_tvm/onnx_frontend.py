@@ -10,6 +10,7 @@ from typing import Any
 def repair_importer() -> None:
     """Puts all repairs in place."""
     import_clips_whole()
+    suppress_above_threshold()
 
 
 @functools.cache
@@ -41,6 +42,30 @@ def import_clips_whole() -> None:
         return relax.op.clip(inputs[0], low, high)
 
     onnx_frontend.Clip._impl_v13 = classmethod(convert)
+
+
+@functools.cache
+def suppress_above_threshold() -> None:
+    """Imports NonMaxSuppression so that a box goes if its overlap is above the threshold.
+
+    TVM drops boxes whose overlap is equal to it, too. Here it gets the next larger float for a
+    threshold. Goes when TVM compares with `>`.
+    """
+    import numpy as np
+    from tvm import ir, relax
+    from tvm.relax.frontend.onnx import onnx_frontend
+
+    original = onnx_frontend.NonMaxSuppression._impl_v10.__func__
+
+    def convert(cls: Any, bb: Any, inputs: Any, attr: Any, params: Any) -> Any:
+        threshold = inputs[3]
+        if isinstance(threshold, ir.GenericConst):
+            above = np.nextafter(threshold.value.numpy(), np.float32(np.inf), dtype=np.float32)
+            inputs = onnx_frontend.onnx_input(inputs)
+            list.__setitem__(inputs, 3, relax.const(above))
+        return original(cls, bb, inputs, attr, params)
+
+    onnx_frontend.NonMaxSuppression._impl_v10 = classmethod(convert)
 
 
 @functools.cache

@@ -11,6 +11,7 @@ from tunebank.model.rewrite.engine import Rules, apply_rules, drop_unused
 from tunebank.model.rewrite.fold import fold_small
 from tunebank.model.rewrite.graph import DOMAIN, Graph, opset_of, plain_domain
 from tunebank.model.rewrite.rules import RULES
+from tunebank.model.rewrite.sink import sink_squeezes
 
 _MAX_ROUNDS = 24
 _MODERN_OPSET = 13
@@ -44,6 +45,7 @@ def rewrite(model: onnx.ModelProto, *, rules: Rules = RULES) -> onnx.ModelProto:
             f"the graph isn't settled after {_MAX_ROUNDS} rounds of rewriting: "
             "control flow is nested too deep"
         )
+    sink_squeezes(graph)
     drop_unused(model.graph)
     _name_nodes(model.graph)
     return model
