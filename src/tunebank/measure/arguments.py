@@ -18,7 +18,7 @@ import numpy as np
 from tvm import tirx
 
 from tunebank.kernel import block_sites
-from tunebank.measure.expressions import index_expressions, loads
+from tunebank.kernel.expressions import index_expressions, loads
 
 Array = np.ndarray[Any, Any]
 

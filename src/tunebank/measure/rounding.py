@@ -23,7 +23,7 @@ from typing import Any
 from tvm import ir, tirx
 
 from tunebank.kernel import BlockSite, block_sites
-from tunebank.measure.expressions import expressions, index_expressions
+from tunebank.kernel.expressions import expressions, index_expressions
 
 UNIT_ROUNDOFF = {
     "float64": 2.0**-53,

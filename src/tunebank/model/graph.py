@@ -26,6 +26,7 @@ from tunebank.model.canonical import CanonicalGraph
 from tunebank.model.fold import fold_constants, fold_weights
 from tunebank.model.layout import in_nhwc
 from tunebank.model.onnx_file import external_array, is_external
+from tunebank.model.packable import without_looked_up
 from tunebank.model.strategy import Strategy
 
 Note = Callable[[str, str], None]
@@ -99,11 +100,14 @@ def _lowering(strategy: Strategy, target: tvm.target.Target) -> list[_Pass]:
         ("FuseTIR", transform.FuseTIR()),
     ]
     return [
+        ("DispatchSampling", relax.backend.DispatchSampling()),
+        ("DispatchSortScan", relax.backend.DispatchSortScan()),
         ("LegalizeOps", transform.LegalizeOps()),
         ("folding of constants", partial(fold_constants, target=target)),
         *(fusing if strategy.fuse else []),
         # Weights may take another layout when they are constants: marks them.
         ("AttachAttrLayoutFreeBuffers", transform.AttachAttrLayoutFreeBuffers()),
+        ("check of weights to pack", without_looked_up),
         ("DeadCodeElimination", transform.DeadCodeElimination(["main"])),
     ]
 

@@ -22,8 +22,6 @@ from tunebank import _tvm
 from tunebank.model.fold import constant_of
 from tunebank.model.layout_rules import Result, channels_first, channels_last, rule_of
 
-_MIN_RANK = 3
-
 
 def in_nhwc(module: ir.IRModule) -> ir.IRModule:
     """The module with its two-dimensional convolutions in NHWC.

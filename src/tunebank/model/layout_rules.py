@@ -49,6 +49,7 @@ class Result:
 
 
 Rule = Callable[[Any, Forms], "Result | None"]
+_LEAST_RANK = 3  # a batch, channels, and at least one axis more
 
 
 def channels_last(rank: int) -> tuple[int, ...]:
@@ -300,7 +301,7 @@ def _transpose(call: ir.Call, forms: Forms) -> Result | None:
         same = order == list(range(rank))
         value = forms.last(data)
         return Result(value if same else relax.op.permute_dims(value, order), is_last=False)
-    if rank >= 4 and tuple(axes) == channels_first(rank):
+    if rank >= _LEAST_RANK and tuple(axes) == channels_first(rank):
         return Result(forms.first(data))  # the model itself was channels last here
     return None
 
