@@ -271,7 +271,7 @@ def test_what_stands_between_two_convolutions_costs_no_transposition(
     data: st.DataObject, read: Read, tmp_path: Path, device: Device
 ) -> None:
     net = Net(0, (1, 4, 6, 5))
-    x = conv(net, "x", data.draw)
+    x = net.add("Conv", ["x", net.weight(4, 4, 1, 1)], (1, 4, 6, 5), kernel_shape=[1, 1])
     for step in (turned, flattened, normed, prelu, upsampled, padded, concat, softmax):
         if data.draw(st.booleans(), label=step.__name__):
             x = step(net, x, data.draw)

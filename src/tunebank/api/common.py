@@ -1,0 +1,87 @@
+"""What several of the acts share: the model's file, the measuring processes, checks."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tunebank.build import target_features
+from tunebank.device import Device, missing_features
+from tunebank.errors import MeasurementError, TargetError
+from tunebank.measure import LocalMeasurer
+from tunebank.model import DimValues, InputShapes, Model, Reader, load_model
+
+PathLike = str | os.PathLike[str]
+Report = Callable[[Any], None]
+
+_PROGRAM_NAME = "program"
+"""What a PyTorch program without a file is called."""
+
+
+def silent(event: Any) -> None:
+    """Reports to nobody."""
+
+
+@contextmanager
+def running_measurer(device: Device) -> Iterator[LocalMeasurer]:
+    """Workers that start while the caller goes on, and end with the block."""
+    measurer = LocalMeasurer(device)
+    try:
+        measurer.start()
+        yield measurer
+    finally:
+        measurer.close()
+
+
+def load(
+    path: Path,
+    device: Device,
+    shapes: tuple[InputShapes | None, DimValues | None],
+    report: Report,
+    reader: Reader | None = None,
+) -> Model:
+    """The model in a file; see `tunebank.model.load_model`."""
+    report(f"reading {path}")
+    given, dims = shapes
+    return load_model(path, device, input_shapes=given, dims=dims, reader=reader, report=report)
+
+
+@contextmanager
+def model_file(model: Any) -> Iterator[Path]:
+    """The model's file; a program that lives in memory is written to one for the block."""
+    if isinstance(model, (str, os.PathLike)):
+        yield Path(model)
+        return
+    from tunebank.model.torch_file import save_program
+
+    with tempfile.TemporaryDirectory(prefix="tunebank-") as folder:
+        path = Path(folder) / f"{_PROGRAM_NAME}.pt2"
+        save_program(model, path)
+        yield path
+
+
+def can_run_here(device: Device, *, is_needed: bool) -> bool:
+    """Whether this machine can run code for the device.
+
+    Raises:
+        TargetError: it can't, and has to.
+    """
+    lacking = missing_features(target_features(device))
+    if lacking and is_needed:
+        raise TargetError(
+            f"the target needs {', '.join(lacking)}, which this machine lacks: nothing can be "
+            "measured or verified; compile there, or with --time-budget 0 --no-verify"
+        )
+    return not lacking
+
+
+def nothing_measured(tried: int) -> MeasurementError:
+    """The error to raise when measurements were made, and all failed."""
+    return MeasurementError(
+        f"nothing could be measured: {tried} candidates failed to build or run; see "
+        "`tunebank bank ls --status crashed`, and `tunebank doctor`"
+    )
