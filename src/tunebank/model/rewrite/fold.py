@@ -10,6 +10,7 @@ All that can be folded in one pass over the graph is run by ONNX Runtime as one 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import numpy as np
@@ -110,7 +111,7 @@ def _is_foldable(graph: Graph, node: onnx.NodeProto, known: set[str]) -> bool:
 def _is_small(graph: Graph, name: str) -> bool:
     shape = graph.shape(name)
     # Unknown: the operator's result depends on values, as NonZero's does, and these are small.
-    return shape is None or int(np.prod(shape, dtype=np.int64)) <= SMALL_ELEMENTS
+    return shape is None or math.prod(shape) <= SMALL_ELEMENTS
 
 
 def _evaluated(graph: Graph, nodes: list[onnx.NodeProto]) -> dict[str, np.ndarray]:

@@ -6,6 +6,7 @@ them, shape and data type, stands in the graph.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -254,7 +255,7 @@ def _consumers(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
 def _is_readable(tensor: TensorProto) -> bool:
     if tensor.data_location == TensorProto.EXTERNAL:
         return False
-    return int(np.prod(tensor.dims, dtype=np.int64)) <= SMALL_ELEMENTS
+    return bool(math.prod(tensor.dims) <= SMALL_ELEMENTS)
 
 
 def _value_types(model: onnx.ModelProto) -> dict[str, onnx.TypeProto]:

@@ -67,6 +67,28 @@ def _clamped(start: int, end: int, step: int, extent: int) -> tuple[int, int]:
     return start, end if end >= 0 else -extent - 1
 
 
+def crop_before_wrap(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
+    """Pad in mode `wrap` that cuts off, too: what is left is wrapped; TVM wraps what was there."""
+    attributes = attributes_of(node)
+    rank = graph.rank(node.input[0])
+    pads = graph.constant(node.input[1]) if len(node.input) > 1 else None
+    axes = graph.constant(node.input[3]) if len(node.input) > 3 and node.input[3] else None
+    if attributes.get("mode") != "wrap" or pads is None or rank is None or not (pads < 0).any():
+        return False
+    if len(node.input) > 3 and node.input[3] and axes is None:
+        return False
+    numbers = list(range(rank)) if axes is None else [int(axis) % rank for axis in axes]
+    shape = graph.known_shape(node.input[0], node)
+    x = node.input[0]
+    for index, axis in enumerate(numbers):
+        start, end = min(int(pads[index]), 0), min(int(pads[len(numbers) + index]), 0)
+        if start or end:
+            x = new.slice(x, axis, -start, shape[axis] + end)
+    positive = new.ints(np.maximum(pads, 0).tolist())
+    new.op("Pad", x, positive, *node.input[2:], out=node.output[0], **attributes)
+    return True
+
+
 def scatter_by_position(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
     """ScatterElements with fewer indices than data, as ScatterND: TVM counts these wrongly.
 

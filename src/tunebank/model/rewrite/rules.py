@@ -53,6 +53,7 @@ from tunebank.model.rewrite.recurrent import unroll_recurrent
 from tunebank.model.rewrite.reorder import (
     clamp_slice,
     column_space_to_depth,
+    crop_before_wrap,
     gather_reversed,
     scatter_by_position,
 )
@@ -123,6 +124,7 @@ _BY_OPERATOR: dict[str, tuple[Rule, ...]] = {
     "Unsqueeze": (listed_axes,),
     "Equal": (all_masked,),
     "Slice": (clamp_slice,),
+    "Pad": (crop_before_wrap,),
     "ScatterElements": (scatter_by_position,),
     "Scatter": (scatter_by_position,),
     "OneHot": (compare_one_hot,),
