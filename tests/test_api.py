@@ -27,6 +27,8 @@ COMPILE_KEYS = {
     "latency_ms",
     "verified",
     "kernels",
+    "front_half",
+    "functions",
 }
 KERNEL_KEYS = {
     "name",
