@@ -98,8 +98,7 @@ def coverage(
     """Compile many networks, and show which work, with which numbers and at what cost.
 
     Each is compiled from an ONNX file and from a PyTorch program, built once with random weights.
-    Stopped (Ctrl-C), it goes on from there the next time. Ends with exit code 3 if one that has to
-    work doesn't.
+    Stopped (Ctrl-C), it goes on from there the next time. Ends with exit code 3 if one fails.
 
     \b
     Example:
@@ -146,7 +145,6 @@ def _stand(where: CoverageProgress) -> Any:
 def _print(outcomes: list[Outcome], as_json: bool) -> None:
     from dataclasses import asdict
 
-    from tunebank.lab.coverage import OK
     from tunebank.lab.coverage_table import COLUMNS, NUMBERS, cells, summary
     from tunebank.report import print_table
 
@@ -155,7 +153,7 @@ def _print(outcomes: list[Outcome], as_json: bool) -> None:
         print_json({"failed": failed, "outcomes": [asdict(outcome) for outcome in outcomes]})
         return
     rows = [cells(outcome, message_limit=_MESSAGE_LIMIT) for outcome in outcomes]
-    styles = ["green" if o.status == OK else "red" if o.required else "yellow" for o in outcomes]
+    styles = ["red" if outcome.failed else "green" for outcome in outcomes]
     print_table(COLUMNS, rows, numbers=NUMBERS, styles=styles)
     click.echo()
     click.echo(summary(outcomes))

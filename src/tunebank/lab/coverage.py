@@ -42,7 +42,6 @@ class Outcome:
     Attributes:
         model: the network's name.
         reader: `onnx` or `torch`.
-        required: whether it has to work.
         status: `ok`, `wrong numbers`, `inconclusive` (compiled, but comparing proves nothing),
             `error`, `crashed`, `timeout` or `no file`.
         message: the error's line; empty if there is none.
@@ -55,7 +54,6 @@ class Outcome:
 
     model: str
     reader: str
-    required: bool
     status: str
     message: str
     file_sha256: str
@@ -67,8 +65,8 @@ class Outcome:
 
     @property
     def failed(self) -> bool:
-        """Whether it had to work and didn't."""
-        return self.required and self.status != OK
+        """Whether it doesn't work."""
+        return self.status != OK
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,8 @@ def survey(
     outcomes: list[Outcome] = []
     ran, start = 0, time.monotonic()
     for index, pair in enumerate(pairs):
-        left = (time.monotonic() - start) / ran * (len(pairs) - index) if ran else None
+        seconds_each = (time.monotonic() - start) / ran if ran else None
+        left = None if seconds_each is None else seconds_each * _new_ones(pairs[index:], known)
         doing = f"{pair.entry.name} ({pair.reader})"
         report(CoverageProgress(doing, index, len(pairs), left))
         outcome, new = _outcome_of(pair, settings, known)
@@ -129,6 +128,12 @@ def survey(
                 file.write(json.dumps(asdict(outcome)) + "\n")
         outcomes.append(outcome)
     return outcomes
+
+
+def _new_ones(pairs: Sequence[Pair], known: dict[tuple[str, ...], Outcome]) -> int:
+    """How many of the pairs have no outcome yet, unless their files have changed."""
+    seen = {(outcome.model, outcome.reader) for outcome in known.values()}
+    return sum((pair.entry.name, pair.reader) not in seen for pair in pairs)
 
 
 def pairs_of(entries: Sequence[Entry], readers: Sequence[str]) -> list[Pair]:
@@ -164,7 +169,6 @@ def _outcome_of(
     blank = Outcome(
         model=pair.entry.name,
         reader=pair.reader,
-        required=pair.entry.required,
         status=NO_FILE,
         message="",
         file_sha256="",

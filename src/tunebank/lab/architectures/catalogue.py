@@ -64,14 +64,6 @@ class Entry:
     dtype: str = "float32"
     formats: tuple[str, ...] = ("onnx", "torch")
 
-    @property
-    def required(self) -> bool:
-        """Whether it has to compile: ONNX Runtime runs it, so that there are numbers to meet.
-
-        It has no bfloat16 kernels for CPUs.
-        """
-        return self.dtype != "bfloat16"
-
 
 def catalogue() -> tuple[Entry, ...]:
     """All networks."""
