@@ -7,19 +7,18 @@ of the same operators on the same shapes, and so of the same few kernels.
     X (T, B, I) ─▶ X·Wᵀ + b (T, B, G·H) ─split─▶ step 0 ─h,c─▶ step 1 ─▶ … ─▶ Y (T, D, B, H)
 
 T is time, B the batch, I and H the sizes of input and state, G the number of gates (4, 3, 1),
-D the number of directions. The equations are those of the ONNX operators' documentation.
+D the number of directions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import onnx
 
 from tunebank.errors import ModelError
 from tunebank.model.rewrite.activations import Activation, activation_of
+from tunebank.model.rewrite.cells import Direction, Layer, Step, step_of
 from tunebank.model.rewrite.graph import Graph, attributes_of, described
 from tunebank.model.rewrite.replacement import Replacement
 from tunebank.model.rewrite.sequence import concat_many, split_many
@@ -28,67 +27,11 @@ MAX_STEPS = 1024
 """Time steps of a sequence times directions that are unrolled: each adds some 10 nodes."""
 
 _INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
-_GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 _DEFAULTS = {
     "LSTM": ["Sigmoid", "Tanh", "Tanh"],
     "GRU": ["Sigmoid", "Tanh"],
     "RNN": ["Tanh"],
 }
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One recurrent node.
-
-    Attributes:
-        kind: LSTM, GRU or RNN.
-        steps: T.
-        batch: B.
-        entering: I.
-        hidden: H.
-        elem_type: data type of all values.
-        directions: what the node's `direction` asks for, in the order of the weights.
-        clip: bound of what goes into an activation; None for none.
-        linear_before_reset: GRU applies the reset gate after the product with R.
-        input_forget: LSTM couples the forget gate with the input gate.
-    """
-
-    kind: str
-    steps: int
-    batch: int
-    entering: int
-    hidden: int
-    elem_type: int
-    directions: tuple[str, ...]
-    clip: float | None
-    linear_before_reset: bool
-    input_forget: bool
-
-    @property
-    def gates(self) -> int:
-        """Gates of a step: products with R of its size H."""
-        return _GATES[self.kind]
-
-
-@dataclass(frozen=True)
-class Direction:
-    """The weights of one direction, and its activations.
-
-    Attributes:
-        recurrence: Rᵀ (H, G·H).
-        bias: that of the recurrence (G·H), or None; GRU needs it apart from the input's.
-        peephole: P (3·H), or None.
-        activations: in the order of the node's attribute.
-    """
-
-    recurrence: str
-    bias: str | None
-    peephole: str | None
-    activations: tuple[Activation, ...]
-
-
-Step = Callable[[str, str, str], tuple[str, str]]
-"""(X·Wᵀ + b of this step, h, c) → (h, c); c is "" where the layer has none."""
 
 
 def unroll_recurrent(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
@@ -110,7 +53,7 @@ def unroll_recurrent(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bo
         weights, projected = _direction(given, index, x, layer, node, graph, new)
         h = _initial(given["initial_h"], index, layer, batch_first, new)
         c = _initial(given["initial_c"], index, layer, batch_first, new)
-        step = _step(layer, weights, new)
+        step = step_of(layer, weights, new)
         states, h, c = _run(step, projected, h, c, masks, direction == "reverse", layer, new)
         sequences.append(states)
         hiddens.append(h)
@@ -271,94 +214,3 @@ def _write_outputs(
         axis = 1 if batch_first else 0
         parts = [new.unsqueeze(state, [axis]) for state in states]
         new.op("Concat", *parts, axis=axis, out=node.output[index])
-
-
-def _step(layer: Layer, weights: Direction, new: Replacement) -> Step:
-    cells = {"LSTM": _lstm_step, "GRU": _gru_step, "RNN": _rnn_step}
-    return cells[layer.kind](layer, weights, new)
-
-
-def _rnn_step(layer: Layer, weights: Direction, new: Replacement) -> Step:
-    (f,) = weights.activations
-
-    def step(x: str, h: str, c: str) -> tuple[str, str]:
-        total = new.op("Add", new.op("MatMul", h, weights.recurrence), x)
-        return f(new, _clipped(total, layer, new), layer.elem_type), ""
-
-    return step
-
-
-def _lstm_step(layer: Layer, weights: Direction, new: Replacement) -> Step:
-    f, g, h_act = weights.activations
-    peepholes = None
-    if weights.peephole:
-        peepholes = new.split(weights.peephole, 0, [layer.hidden] * 3)  # of i, o, f
-
-    def gate(total: str, number: int, c: str, peephole: int | None, act: Activation) -> str:
-        part = _gate(total, number, layer, new)
-        if peepholes is not None and peephole is not None:
-            part = new.op("Add", part, new.op("Mul", peepholes[peephole], c))
-        return act(new, _clipped(part, layer, new), layer.elem_type)
-
-    def step(x: str, h: str, c: str) -> tuple[str, str]:
-        total = new.op("Add", new.op("MatMul", h, weights.recurrence), x)
-        entering = gate(total, 0, c, 0, f)
-        if layer.input_forget:
-            kept = new.op("Sub", new.scalar(1.0, layer.elem_type), entering)
-        else:
-            kept = gate(total, 2, c, 2, f)
-        fresh = gate(total, 3, c, None, g)
-        next_c = new.op("Add", new.op("Mul", kept, c), new.op("Mul", entering, fresh))
-        leaving = gate(total, 1, next_c, 1, f)
-        return new.op("Mul", leaving, h_act(new, next_c, layer.elem_type)), next_c
-
-    return step
-
-
-def _gru_step(layer: Layer, weights: Direction, new: Replacement) -> Step:
-    f, g = weights.activations
-    hidden = layer.hidden
-    if layer.linear_before_reset:
-        gates, candidate = weights.recurrence, ""
-    else:
-        gates, candidate = new.split(weights.recurrence, 1, [2 * hidden, hidden])
-
-    def act(total: str, activation: Activation) -> str:
-        return activation(new, _clipped(total, layer, new), layer.elem_type)
-
-    def biased(total: str, part: slice | None) -> str:
-        if weights.bias is None:
-            return total
-        if part is None:
-            return new.op("Add", total, weights.bias)
-        return new.op("Add", total, new.slice(weights.bias, 0, part.start, part.stop))
-
-    def step(x: str, h: str, c: str) -> tuple[str, str]:
-        whole = None if layer.linear_before_reset else slice(0, 2 * hidden)
-        product = biased(new.op("MatMul", h, gates), whole)
-        update = act(_added_gate(x, product, 0, layer, new), f)
-        reset = act(_added_gate(x, product, 1, layer, new), f)
-        if layer.linear_before_reset:
-            inner = new.op("Mul", reset, _gate(product, 2, layer, new))
-        else:
-            inner = new.op("MatMul", new.op("Mul", reset, h), candidate)
-            inner = biased(inner, slice(2 * hidden, 3 * hidden))
-        fresh = act(new.op("Add", _gate(x, 2, layer, new), inner), g)
-        # (1 - z)·n + z·h with one product less
-        return new.op("Add", fresh, new.op("Mul", update, new.op("Sub", h, fresh))), ""
-
-    return step
-
-
-def _added_gate(x: str, product: str, number: int, layer: Layer, new: Replacement) -> str:
-    return new.op("Add", _gate(x, number, layer, new), _gate(product, number, layer, new))
-
-
-def _gate(total: str, number: int, layer: Layer, new: Replacement) -> str:
-    return new.slice(total, 1, number * layer.hidden, (number + 1) * layer.hidden)
-
-
-def _clipped(total: str, layer: Layer, new: Replacement) -> str:
-    if layer.clip is None:
-        return total
-    return new.clip(total, -layer.clip, layer.clip, layer.elem_type)

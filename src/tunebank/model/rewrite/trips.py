@@ -14,7 +14,10 @@ import onnxruntime
 from tunebank.errors import ModelError
 from tunebank.model.rewrite.graph import Graph, described, outer_names, subgraphs
 
-_ENDLESS = 1 << 20
+_ENDLESS = 1 << 15  # more than is unrolled
+
+# Names in the small loop that counts; no exporter writes them.
+_LIMIT, _RUN, _RUNS = "tunebank/limit", "tunebank/run", "tunebank/runs"
 
 
 def loop_trips(node: onnx.NodeProto, body: onnx.GraphProto, graph: Graph) -> int:
@@ -66,36 +69,29 @@ def _goes_on(body: onnx.GraphProto, graph: Graph) -> bool:
 def _counted(node: onnx.NodeProto, body: onnx.GraphProto, graph: Graph, limit: int) -> int | None:
     """Runs the part of the loop that its condition depends on; None if that isn't constant."""
     needed, carried = _slice(body)
-    starts = [graph.constant(node.input[2 + index]) for index in carried]
-    own = {value.name for value in body.input} | {tensor.name for tensor in body.initializer}
-    own.update(name for part in needed for name in part.output)
-    outside = {
-        name
-        for part in needed
-        for name in (*part.input, *(n for inner in subgraphs(part) for n in outer_names(inner)))
-        if name and name not in own
-    }
-    if any(start is None for start in starts):
+    starts = [node.input[2 + index] for index in carried]
+    constants = {*starts, *_from_outside(needed, body), *(name for name in node.input[1:2] if name)}
+    if any(graph.constant(name) is None for name in constants):
         return None
-    if any(graph.constant(name) is None for name in outside):
-        return None
-    small = _small_loop(node, body, needed, carried)
     model = onnx.ModelProto(ir_version=graph.model.ir_version)
     model.opset_import.extend(graph.model.opset_import)
     model.graph.name = "count"
-    model.graph.node.append(small)
-    names = {name for name in (*small.input, *outside) if name}
-    model.graph.initializer.extend(
-        tensor for n in sorted(names) if (tensor := graph.initializer(n))
-    )
-    if small.input[0] == "":
-        small.input[0] = "count_limit"
-    model.graph.node[0].CopyFrom(small)
-    if small.input[0] == "count_limit":
-        bound = onnx.numpy_helper.from_array(np.asarray(limit, np.int64), "count_limit")
-        model.graph.initializer.append(bound)
-    model.graph.output.append(onnx.ValueInfoProto(name=small.output[-1]))
-    return _run_count(model, limit)
+    model.graph.node.append(_small_loop(node, body, needed, carried))
+    tensors = (graph.initializer(name) for name in sorted(constants))
+    model.graph.initializer.extend(tensor for tensor in tensors if tensor is not None)
+    bound = onnx.numpy_helper.from_array(np.asarray(limit, np.int64), _LIMIT)
+    model.graph.initializer.append(bound)
+    model.graph.output.append(onnx.ValueInfoProto(name=_RUNS))
+    return _run_count(model)
+
+
+def _from_outside(needed: list[onnx.NodeProto], body: onnx.GraphProto) -> set[str]:
+    """What some nodes of a body take from around it."""
+    own = {value.name for value in body.input} | {tensor.name for tensor in body.initializer}
+    own.update(name for part in needed for name in part.output)
+    taken = {name for part in needed for name in part.input if name}
+    taken.update(n for part in needed for inner in subgraphs(part) for n in outer_names(inner))
+    return taken - own
 
 
 def _slice(body: onnx.GraphProto) -> tuple[list[onnx.NodeProto], list[int]]:
@@ -129,15 +125,15 @@ def _small_loop(
     small.input.extend(body.input[2 + index] for index in carried)
     small.output.append(body.output[0])
     small.output.extend(body.output[1 + index] for index in carried)
-    small.node.append(onnx.helper.make_node("Identity", [body.input[0].name], ["count_run"]))
-    run = onnx.helper.make_tensor_value_info("count_run", onnx.TensorProto.INT64, [])
+    small.node.append(onnx.helper.make_node("Identity", [body.input[0].name], [_RUN]))
+    run = onnx.helper.make_tensor_value_info(_RUN, onnx.TensorProto.INT64, [])
     small.output.append(run)
-    inputs = [*node.input[:2], *(node.input[2 + index] for index in carried)]
+    inputs = [_LIMIT, node.input[1], *(node.input[2 + index] for index in carried)]
     outputs = [f"count_{index}" for index in carried]
-    return onnx.helper.make_node("Loop", inputs, [*outputs, "count_runs"], "count", body=small)
+    return onnx.helper.make_node("Loop", inputs, [*outputs, _RUNS], "count", body=small)
 
 
-def _run_count(model: onnx.ModelProto, limit: int) -> int | None:
+def _run_count(model: onnx.ModelProto) -> int | None:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     try:
@@ -147,4 +143,4 @@ def _run_count(model: onnx.ModelProto, limit: int) -> int | None:
         (runs,) = session.run(None, {})
     except Exception:  # ONNX Runtime's exceptions share no base class
         return None
-    return len(runs) if len(runs) < limit or limit < _ENDLESS else None
+    return len(runs)
