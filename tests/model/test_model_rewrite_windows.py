@@ -133,7 +133,7 @@ def test_resizing(data):
     opset = draw(st.sampled_from([11, 13, 18, 19]))
     mode = draw(st.sampled_from(["nearest", "linear"] + (["cubic"] if dims == 2 else [])))
     shape = [1, 2, *(draw(st.integers(2, 7)) for _ in range(dims))]
-    attributes = {"mode": mode, "coordinate_transformation_mode": draw(coordinates(opset))}
+    attributes = {"mode": mode, "coordinate_transformation_mode": draw(coordinates(opset, mode))}
     if mode == "nearest":
         rounding = ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"]
         attributes["nearest_mode"] = draw(st.sampled_from(rounding))
@@ -157,9 +157,12 @@ def test_resizing(data):
     check(model, {"x": x}, rtol=1e-3, atol=1e-4)
 
 
-def coordinates(opset):
+def coordinates(opset, mode):
+    """Modes of an opset; positions of `half_pixel_symmetric` are ties that the last bit decides."""
     modes = ["half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"]
-    return st.sampled_from(modes + (["half_pixel_symmetric"] if opset >= 19 else []))
+    return st.sampled_from(
+        modes + (["half_pixel_symmetric"] if opset >= 19 and mode != "nearest" else [])
+    )
 
 
 def test_upsampling_of_old_files():

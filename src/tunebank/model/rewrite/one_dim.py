@@ -81,8 +81,6 @@ def settle_pool_pads(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bo
         return False  # what is cut off would count in the indices
     attributes["pads"] = [max(pad, 0) for pad in pads]
     x = _cropped(node.input[0], extents, pads, new)
-    if auto != "VALID":
-        attributes.pop("ceil_mode", None)  # the pads make it come out even
     outputs = [name for name in node.output if name]
     new.op_many(node.op_type, x, outputs=outputs, **attributes)
     return True
