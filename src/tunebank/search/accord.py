@@ -1,7 +1,8 @@
 """One packing of shared weights for all kernels that take them.
 
 Siblings are donors of each other: whenever a kernel of a group has a new best schedule, that
-schedule, carried over, is offered to the others. In the end they agree:
+schedule, carried over, is offered to the others; if it packs the weights in a new way the others
+are measured under it at once, so that all can agree whenever the search ends:
 
     measured      each packing under which every kernel that was measured has a measured and
                   checked schedule costs the sum of weight x latency; the cheapest is taken
@@ -81,10 +82,16 @@ class Accord:
                     candidates = list(self._carried_over(key, best, other))[:_OFFERS]
                     self._searches[other].offer(key, candidates)
 
-    def missing(self) -> Mapping[str, int]:
-        """By kernel, under how many packings it still has to be measured."""
+    def missing(self, *, after: str | None = None) -> Mapping[str, int]:
+        """By kernel, under how many packings it still has to be measured.
+
+        Args:
+            after: a kernel that may yet want another packing.
+        """
         table = self._table()
         counts: Counter[str] = Counter()
+        if after in self._searches:
+            counts.update(key for key in self._searches if key != after)
         for packing, _ in self._leaders(table):
             counts.update(self._lacking(packing, table))
         return counts

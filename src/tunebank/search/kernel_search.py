@@ -186,6 +186,7 @@ class KernelSearch:
                 continue
             if scheduled.trace.identity not in self._tried and accept(scheduled):
                 self._seen.add(scheduled.trace.identity)
+                self._offered += candidate.donor is not None
                 return _proposal(scheduled, candidate)
         return None
 

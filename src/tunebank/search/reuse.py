@@ -3,7 +3,7 @@
     round 0     every kernel: its default schedule and its best-ranked donors' candidates
     after it    the kernel with the largest expected gain for the whole model gets the next
                 batch, until the budget is used or nothing promises more
-    agreement   kernels that share weights, in a model of several sets of shapes, are measured
+    in between  kernels that share weights, in a model of several sets of shapes, are measured
                 under each other's packings; see `accord.py`
 
 The expected gain of a kernel is its headroom, the time that it would save at the best rate
@@ -101,7 +101,6 @@ class _Reuse:
             if may_measure and not interrupted:
                 self._first_round()
                 self._rounds()
-                self._agree()
         except KeyboardInterrupt:
             interrupted = True
         chosen = {key: search.chosen() for key, search in self._searches.items()}
@@ -144,13 +143,14 @@ class _Reuse:
         self, pending: list[tuple[KernelSearch, Proposal]], *, is_contest: bool = True
     ) -> None:
         """Measures in batches as long as there is time; see `_measure`."""
-        while pending and (left := self._time_left(is_contest)) > 0:
+        while pending and (left := self._left - is_contest * self._kept()) > 0:
             size = min(_most_at_once(search.kernel) for search, _ in pending[:BATCH])
             size = max(1, min(size, int(left / self._spent_per_candidate)))
             batch, pending = pending[:size], pending[size:]
             self._measure(batch, is_contest=is_contest)
 
     def _rounds(self) -> None:
+        self._agree()
         while (search := self._most_promising()) is not None:
             size = min(self._affordable(search), _most_at_once(search.kernel))
             if size < 1:
@@ -162,6 +162,7 @@ class _Reuse:
                 search.stale_rounds += 4  # its space seems exhausted: others first
                 continue
             self._measure([(search, proposal) for proposal in proposals])
+            self._agree()
 
     def _agree(self) -> None:
         """Measures what siblings need to know to agree on a packing."""
@@ -171,23 +172,26 @@ class _Reuse:
                 return
             self._measure_all(wanted, is_contest=False)
 
-    def _time_left(self, is_contest: bool) -> float:
-        """Seconds left; in a contest without those that the agreement will need."""
-        if not is_contest:
-            return self._left
+    def _kept(self, search: KernelSearch | None = None) -> float:
+        """Seconds kept for agreeing.
+
+        Args:
+            search: of the kernel that is to be measured next; its siblings may then have to be.
+        """
+        key = search.kernel.key if search is not None else None
         needed = sum(
-            count * self._spent.get(key, self._spent_per_candidate)
+            count * self._spent.get(sibling, self._spent_per_candidate)
             for accord in self._accords
-            for key, count in accord.missing().items()
+            for sibling, count in accord.missing(after=key).items()
         )
         if needed:  # and the next proposals come first
             needed += self._proposing
-        return self._left - min(needed, _AGREEMENT_SHARE * self._settings.budget_seconds)
+        return min(needed, _AGREEMENT_SHARE * self._settings.budget_seconds)
 
     def _affordable(self, search: KernelSearch) -> int:
         """How many candidates of the kernel the time left is enough for."""
         seconds = self._spent.get(search.kernel.key, self._spent_per_candidate)
-        return int(self._time_left(is_contest=True) / seconds)
+        return int((self._left - self._kept(search)) / seconds)
 
     def _most_promising(self) -> KernelSearch | None:
         gains = {key: self._expected_gain_us(search) for key, search in self._searches.items()}
