@@ -6,7 +6,7 @@ before the first use of TVM in a process; it is cheap to call again.
 
 from tunebank._tvm.import_progress import noting_nodes
 from tunebank._tvm.json_graph import load_own_json
-from tunebank._tvm.onnx_frontend import import_clips_whole
+from tunebank._tvm.onnx_frontend import repair_importer
 from tunebank._tvm.prepare import TVM_FFI_VERSION, TVM_VERSION, prepare, tvm_imported
 from tunebank._tvm.prim_func import with_own_type
 from tunebank._tvm.tensors import array_view, tensor_of
@@ -18,10 +18,10 @@ __all__ = [
     "TVM_VERSION",
     "array_view",
     "core_ids",
-    "import_clips_whole",
     "load_own_json",
     "noting_nodes",
     "prepare",
+    "repair_importer",
     "running_on",
     "tensor_of",
     "tvm_imported",

@@ -10,6 +10,8 @@ from typing import Any
 def repair_importer() -> None:
     """Puts all repairs in place."""
     import_clips_whole()
+    import_pads_whole()
+    drop_empty_attributes()
     suppress_above_threshold()
 
 
@@ -42,6 +44,70 @@ def import_clips_whole() -> None:
         return relax.op.clip(inputs[0], low, high)
 
     onnx_frontend.Clip._impl_v13 = classmethod(convert)
+
+
+@functools.cache
+def import_pads_whole() -> None:
+    """Imports Pad with a constant as one `relax.nn.pad`.
+
+    TVM inlines it as a tensor program, through which no layout passes. Goes when it emits `pad`.
+    """
+    from tvm import relax, topi
+    from tvm.relax.frontend.onnx import onnx_frontend
+
+    class Builder:
+        """The importer's builder, but for padding."""
+
+        def __init__(self, builder: Any) -> None:
+            self._builder = builder
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._builder, name)
+
+        def emit_te(self, func: Any, *operands: Any) -> Any:
+            if func is not topi.nn.pad:
+                return self._builder.emit_te(func, *operands)
+            data, before, after, value = operands
+            widths = [int(width) for pair in zip(before, after, strict=True) for width in pair]
+            return relax.op.nn.pad(data, widths, pad_value=float(value))
+
+    def replace(name: str) -> None:
+        original = getattr(onnx_frontend.Pad, name).__func__
+
+        def convert(cls: Any, bb: Any, inputs: Any, attr: Any, params: Any) -> Any:
+            return original(cls, Builder(bb), inputs, attr, params)
+
+        setattr(onnx_frontend.Pad, name, classmethod(convert))
+
+    for name in [name for name in vars(onnx_frontend.Pad) if name.startswith("_impl_v")]:
+        replace(name)
+
+
+@functools.cache
+def drop_empty_attributes() -> None:
+    """Imports a node whose attribute is an empty list as one without the attribute.
+
+    TVM takes it for an attribute of an unknown kind. The axes of a reduction to a scalar are written
+    so. Goes when it reads the attribute's type.
+    """
+    from onnx import AttributeProto
+    from tvm.relax.frontend.onnx import onnx_frontend
+
+    fields = {
+        AttributeProto.INTS: "ints",
+        AttributeProto.FLOATS: "floats",
+        AttributeProto.STRINGS: "strings",
+    }
+    original = onnx_frontend.ONNXGraphImporter._parse_attr
+
+    def is_empty(attribute: Any) -> bool:
+        field = fields.get(attribute.type)
+        return field is not None and not getattr(attribute, field)
+
+    def parse(self: Any, attributes: Any) -> Any:
+        return original(self, [one for one in attributes if not is_empty(one)])
+
+    onnx_frontend.ONNXGraphImporter._parse_attr = parse
 
 
 @functools.cache

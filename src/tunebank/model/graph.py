@@ -125,7 +125,7 @@ def _imported(path: Path, graph: CanonicalGraph, note: Note) -> ir.IRModule:
         at[:] = operator, name
         note("TVM's ONNX importer", f"{name} ({operator})")
 
-    _tvm.import_clips_whole()
+    _tvm.repair_importer()
     try:
         # The importer prints what it fails at to standard output, which is for data.
         with _tvm.noting_nodes(note_node), contextlib.redirect_stdout(io.StringIO()):

@@ -241,10 +241,8 @@ def _pad(call: ir.Call, forms: Forms) -> Result | None:
     attrs, rank = call.attrs, _rank(call.args[0])
     widths = [int(width) for width in attrs.pad_width]
     moved = [widths[2 * axis + end] for axis in channels_last(rank) for end in (0, 1)]
-    made = relax.op.nn.pad(
-        forms.last(call.args[0]), moved, float(attrs.pad_value), str(attrs.pad_mode)
-    )
-    return Result(made)
+    data, mode = forms.last(call.args[0]), str(attrs.pad_mode)
+    return Result(relax.op.nn.pad(data, moved, mode, float(attrs.pad_value)))
 
 
 def _concat(call: ir.Call, forms: Forms) -> Result | None:
