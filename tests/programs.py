@@ -17,7 +17,7 @@ _tvm.prepare()
 from tvm import te, tirx  # noqa: E402  after the repairs
 
 from tunebank.kernel import Kernel  # noqa: E402
-from tunebank.model import Model  # noqa: E402
+from tunebank.model import Model, ModelFunction  # noqa: E402
 
 
 def conv2d(
