@@ -12,7 +12,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tunebank._tvm import keep_torch_apart
 from tunebank._version import __version__
+
+keep_torch_apart()
 
 if TYPE_CHECKING:
     from tunebank.api import (

@@ -180,7 +180,8 @@ def _verified_json(verified: VerificationResult | None) -> dict[str, Any] | None
     if verified is None:
         return None
     passed = verified.passed if verified.conclusive else None
-    return {"passed": passed, "max_abs_error": verified.max_abs_error}
+    names = ("max_abs_error", "max_rel_error", "tolerance", "worst")
+    return {"passed": passed} | {name: getattr(verified, name) for name in names}
 
 
 def _latency_json(samples: LatencySamples) -> dict[str, float]:

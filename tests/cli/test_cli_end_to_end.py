@@ -21,7 +21,7 @@ KERNEL_KEYS = {
 }  # fmt: skip
 COMPILE_KEYS = {
     "schema_version", "search_seconds", "prepare_seconds", "build_seconds", "total_seconds",
-    "latency_ms", "verified", "kernels",
+    "latency_ms", "verified", "kernels", "front_half", "functions",
 }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from tunebank._tvm.prepare import TVM_FFI_VERSION, TVM_VERSION, prepare, tvm_imp
 from tunebank._tvm.prim_func import with_own_type
 from tunebank._tvm.tensors import array_view, tensor_of
 from tunebank._tvm.threads import core_ids, running_on
+from tunebank._tvm.torch_apart import keep_torch_apart
 from tunebank._tvm.warnings import without_warnings
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "TVM_VERSION",
     "array_view",
     "core_ids",
+    "keep_torch_apart",
     "load_own_json",
     "noting_nodes",
     "prepare",

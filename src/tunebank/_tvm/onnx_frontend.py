@@ -87,8 +87,8 @@ def import_pads_whole() -> None:
 def drop_empty_attributes() -> None:
     """Imports a node whose attribute is an empty list as one without the attribute.
 
-    TVM takes it for an attribute of an unknown kind. The axes of a reduction to a scalar are written
-    so. Goes when it reads the attribute's type.
+    TVM takes it for an attribute of an unknown kind. The axes of a reduction to a scalar are
+    written so. Goes when it reads the attribute's type.
     """
     from onnx import AttributeProto
     from tvm.relax.frontend.onnx import onnx_frontend
