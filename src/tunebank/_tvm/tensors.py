@@ -6,16 +6,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+    Array = npt.NDArray[Any]
 
 
 def array_view(tensor: Any) -> Array:
     """The tensor's own memory as an array; a copy where numpy has no such type."""
+    import numpy as np
+
     try:
         return np.from_dlpack(tensor)
     except (RuntimeError, BufferError):
@@ -24,6 +26,7 @@ def array_view(tensor: Any) -> Array:
 
 def tensor_of(array: Array) -> Any:
     """A tensor of the array's values, whatever its strides are; they are copied once."""
+    import numpy as np
     import tvm
 
     try:

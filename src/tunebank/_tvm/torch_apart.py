@@ -13,8 +13,8 @@ from types import ModuleType
 def keep_torch_apart() -> None:
     """Makes a later import of TVM leave PyTorch alone.
 
-    TVM imports `torch` wherever it is installed, for tensors that nobody hands over here: 2 of 2.8 s
-    of CPU, in each of several processes. While it is imported, and only if `torch` was not
+    TVM imports `torch` wherever it is installed, for tensors that nobody hands over here: 2 of
+    2.8 s of CPU, in each of several processes. While it is imported, and only if `torch` was not
     imported before, there is no `torch`. Goes when TVM waits until one is used.
     """
     if "tvm" not in sys.modules:
@@ -52,7 +52,8 @@ class _Loader(Loader):
         module.__loader__ = self._loader
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
-        sys.modules["torch"] = None  # type: ignore[assignment]  Python's way to forbid an import
+        # Python's way to forbid an import.
+        sys.modules["torch"] = None  # type: ignore[assignment]
         try:
             self._loader.exec_module(module)
         finally:
