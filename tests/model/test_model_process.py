@@ -73,6 +73,20 @@ def test_if_every_way_crashes_it_is_an_error_with_the_pass(
     assert "\n" not in message
 
 
+def test_a_crash_of_a_pass_names_the_node(
+    spoil: Callable[[str, str], None], model: Path, device: Device
+) -> None:
+    place = "tunebank.model.graph:fold_constants"
+    spoil(
+        place,
+        f"""if "nn.max_pool2d" in str(arguments[0]) or "max_pool" in str(arguments[0]):
+                        {_ABORT}
+                    return arguments[0]""",
+    )
+    with pytest.raises(ModelError, match=r"at or before node maxpool_\d+ \(MaxPool\)"):
+        load_model(model, device)
+
+
 def test_a_crash_of_the_importer_names_the_node(
     spoil: Callable[[str, str], None], model: Path, device: Device
 ) -> None:

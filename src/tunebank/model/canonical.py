@@ -61,6 +61,17 @@ def canonicalise(
     return CanonicalGraph(_rewritten(path, canonical), folder)
 
 
+def first_nodes(graph: CanonicalGraph, count: int) -> CanonicalGraph:
+    """The graph up to one of its nodes, whose results are then the outputs."""
+    proto = onnx.ModelProto()
+    proto.CopyFrom(graph.proto)
+    del proto.graph.node[count:]
+    del proto.graph.output[:]
+    names = [name for name in proto.graph.node[-1].output if name]
+    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    return CanonicalGraph(proto, graph.folder)
+
+
 def _rewritten(path: Path, proto: onnx.ModelProto) -> onnx.ModelProto:
     """The graph in terms of operators that TVM has.
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import select
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,12 +17,20 @@ from types import TracebackType
 from typing import IO, Any
 
 from tunebank._processes import environment, obituary
-from tunebank.errors import ModelError
+from tunebank.errors import ModelError, TunebankError
 from tunebank.model.notes import last_step
-from tunebank.model.reader import ANSWER_FILE, REQUEST_FILE, STEP_FILE, Request, error_of
+from tunebank.model.reader import (
+    ANSWER_FILE,
+    NODES_FILE,
+    REQUEST_FILE,
+    STEP_FILE,
+    Request,
+    error_of,
+)
 from tunebank.model.strategy import STRATEGIES
 
 TIMEOUT_SECONDS = 900.0
+_SEARCH_SECONDS = 60.0  # to find the node that TVM fails at
 
 
 @dataclass(frozen=True)
@@ -76,14 +86,19 @@ class Reader:
             MissingExtraError: reading this kind of file takes an extra.
         """
         failures: list[str] = []
+        culprit = ""
         for index in range(request.strategy, len(STRATEGIES)):
-            _empty(folder)
-            data, failure = self._attempt(replace(request, strategy=index), folder)
+            this = replace(request, strategy=index)
+            data, failure = self._attempt(this, folder)
             if not failure:
                 return Answer(data, STRATEGIES[index].name, tuple(failures))
             failures.append(f"{failure} (strategy: {STRATEGIES[index].name})")
-            report(f"{request.path}: {failures[-1]}; trying another way")
-        raise ModelError(f"{request.path}: TVM can't compile it: {'; '.join(failures)}")
+            if index + 1 < len(STRATEGIES):
+                report(f"{request.path}: {failures[-1]}; trying another way")
+            elif not last_step(folder / STEP_FILE).node:
+                report(f"{request.path}: {failures[-1]}; looking for the node")
+                culprit = self._culprit(this, folder)
+        raise ModelError(f"{request.path}: TVM can't compile it{culprit}: {'; '.join(failures)}")
 
     def close(self) -> None:
         """Ends the process."""
@@ -92,15 +107,40 @@ class Reader:
             process.kill()
             process.communicate()
 
+    def _culprit(self, request: Request, folder: Path) -> str:
+        """The node that a step fails at: the last of the shortest graph that it fails with."""
+        step = last_step(folder / STEP_FILE)
+        names = _read_json(folder / NODES_FILE)
+
+        def fails(count: int) -> bool:
+            try:
+                _, failure = self._attempt(replace(request, nodes=count), folder)
+            except TunebankError:
+                return False
+            return bool(failure) and last_step(folder / STEP_FILE) == step
+
+        if not isinstance(names, list) or not names or not fails(len(names)):
+            return ""
+        passing, failing = 0, len(names)
+        end = time.monotonic() + _SEARCH_SECONDS
+        while failing - passing > 1 and time.monotonic() < end:
+            middle = (passing + failing) // 2
+            if fails(middle):
+                failing = middle
+            else:
+                passing = middle
+        return f", at or before node {names[failing - 1]}"
+
     def _attempt(self, request: Request, folder: Path) -> tuple[dict[str, Any], str]:
         """The answer; or what failed and where."""
+        _empty(folder)
         (folder / REQUEST_FILE).write_text(json.dumps(asdict(request)))
         code = self._serve(folder)
         answer = _read_json(folder / ANSWER_FILE)
         step = last_step(folder / STEP_FILE)
         if code is None:
             return {}, f"no end after {self._timeout_seconds:.0f} s in {step}"
-        if answer is None:
+        if not isinstance(answer, dict):
             return {}, f"crash in {step} ({obituary(code, self._last_words())})"
         error = error_of(answer)
         if error is not None:
@@ -153,11 +193,11 @@ class Reader:
 
 def _empty(folder: Path) -> None:
     for path in folder.iterdir():
-        path.unlink()
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def _read_json(path: Path) -> Any:
+    """What a JSON file holds; None if it is not there, or damaged."""
     with contextlib.suppress(OSError, ValueError):
-        data = json.loads(path.read_text())
-        return data if isinstance(data, dict) else None
+        return json.loads(path.read_text())
     return None

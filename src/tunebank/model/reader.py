@@ -6,6 +6,7 @@ its own, so that a crash, a hang or a lack of memory ends that process and nothi
     FOLDER/
     ├── request.json        what to read, and how
     ├── step                what is being done; see `notes.py`
+    ├── nodes.json          names of the canonical graph's nodes
     ├── model0.json, ...    a fused graph for each set of shapes  ┐ see `parcel.py`
     ├── weights.bin         their weights                         ┘
     └── answer.json         what the model is; or the error
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 STEP_FILE = "step"
 REQUEST_FILE = "request.json"
 ANSWER_FILE = "answer.json"
+NODES_FILE = "nodes.json"
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Request:
         shapes: see `shapes.InputShapes`.
         dims: see `shapes.DimValues`.
         strategy: index into `strategy.STRATEGIES`.
+        nodes: how many nodes of the canonical graph to take; None takes all. With fewer it is
+            found out which node something fails at.
     """
 
     path: str
@@ -58,6 +62,7 @@ class Request:
     shapes: dict[str, list[Any]]
     dims: dict[str, list[int]]
     strategy: int = 0
+    nodes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -156,7 +161,7 @@ def _source(reading: _Reading) -> _Source:
 
 def _canonical(reading: _Reading, source: _Source, strategy: Strategy) -> Iterator[CanonicalGraph]:
     """The canonical graph for each set of shapes."""
-    from tunebank.model.canonical import canonicalise
+    from tunebank.model.canonical import canonicalise, first_nodes
     from tunebank.model.onnx_file import graph_inputs
     from tunebank.model.shapes import shape_sets
 
@@ -174,7 +179,9 @@ def _canonical(reading: _Reading, source: _Source, strategy: Strategy) -> Iterat
                 folder=reading.folder,
                 optimise=strategy.optimise,
             )
-        yield graph
+        nodes = [f"{node.name} ({node.op_type})" for node in graph.proto.graph.node]
+        (reading.folder / NODES_FILE).write_text(json.dumps(nodes))
+        yield graph if request.nodes is None else first_nodes(graph, request.nodes)
 
 
 def _fused(reading: _Reading, graph: CanonicalGraph, strategy: Strategy) -> Any:
