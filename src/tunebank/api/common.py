@@ -47,7 +47,10 @@ def load(
     """The model in a file; see `tunebank.model.load_model`."""
     report(f"reading {path}")
     given, dims = shapes
-    return load_model(path, device, input_shapes=given, dims=dims, reader=reader, report=report)
+    model = load_model(path, device, input_shapes=given, dims=dims, reader=reader, report=report)
+    for warning in model.warnings:
+        report(f"{path}: {warning}")
+    return model
 
 
 @contextmanager

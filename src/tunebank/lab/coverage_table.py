@@ -9,31 +9,53 @@ from typing import Any
 from tunebank.lab.coverage import OK, Outcome
 
 COLUMNS = (
-    "model", "reader", "status", "max error", "kernels", "NHWC convs", "other convs",
-    "import s", "canonicalise s", "front half s", "total s", "peak MiB",
+    "model", "reader", "status", "max error", "allowed", "kernels", "NHWC convs", "other convs",
+    "read s", "canonicalise s", "import s", "front half s", "total s", "reader MiB", "peak MiB",
 )  # fmt: skip
 NUMBERS = frozenset(COLUMNS) - {"model", "reader", "status"}
 _UNKNOWN = "-"
+_BEST_STRATEGY = "full"  # `model.strategy.STRATEGIES[0]`, without importing TVM
+
+_EXPLANATION = """# Models
+
+Which networks compile, with what numbers and in how many seconds: `tunebank lab coverage`,
+without search (`--time-budget 0`), with random weights.
+
+- *reader*: from an ONNX file, or from a PyTorch program (`.pt2`), which becomes ONNX first; most
+  of its *read s* is PyTorch's export, and importing PyTorch.
+- *max error*: the largest difference from ONNX Runtime on all inputs tried, relative to the
+  largest value of that output; *allowed*: what rounding explains, by data types, lengths of sums
+  and depth. A model may exceed it where ONNX Runtime, otherwise optimised, differs from itself
+  as much.
+- *convs*: convolutions by layout; *other* are three-dimensional ones.
+- *front half s*: model file to kernels: read, canonicalise, import into TVM and lower, without
+  importing libraries. *total s* is the whole command.
+- *reader MiB*: the most memory that the reading process held, *peak MiB* all processes together.
+"""
 
 
 def cells(outcome: Outcome, *, message_limit: int | None = None) -> tuple[str, ...]:
     """The cells of an outcome's row, in the order of `COLUMNS`."""
     result = outcome.result or {}
     half = result.get("front_half") or {}
+    verified = result.get("verified") or {}
     convolutions = half.get("convolutions")
     others = None if convolutions is None else _others(convolutions)
     return (
         outcome.model,
         outcome.reader,
         _status_text(outcome, message_limit),
-        _error_text(result.get("verified") or {}),
+        _error_text(verified),
+        _number(verified.get("tolerance"), ".1e"),
         _number(len(result["kernels"]) if "kernels" in result else None, "d"),
         _number(None if convolutions is None else convolutions.get("NHWC", 0), "d"),
         _number(others, "d"),
-        _number(half.get("import_seconds"), ".1f"),
+        _number(half.get("read_seconds"), ".1f"),
         _number(half.get("canonicalise_seconds"), ".1f"),
+        _number(half.get("import_seconds"), ".1f"),
         _number(half.get("total_seconds", result.get("prepare_seconds")), ".1f"),
         _number(outcome.wall_seconds or None, ".1f"),
+        _number(half.get("peak_memory_mib"), ".0f"),
         _number(_peak(outcome, half), ".0f"),
     )
 
@@ -44,19 +66,19 @@ def summary(outcomes: Sequence[Outcome]) -> str:
 
 
 def write_markdown(outcomes: Sequence[Outcome], path: Path) -> None:
-    """Writes the table and the summary as a Markdown file."""
+    """Writes the table, what its columns mean, and the summary as a Markdown file."""
     rows = [COLUMNS, tuple("--:" if c in NUMBERS else "---" for c in COLUMNS)]
     rows += [tuple(map(_escaped, cells(outcome))) for outcome in outcomes]
     lines = [f"| {' | '.join(row)} |" for row in rows]
     versions = sorted({f"tunebank {o.tunebank}, apache-tvm {o.tvm}" for o in outcomes})
-    text = [f"{summary(outcomes)}. {'; '.join(versions)}.", "", *lines, ""]
+    text = [_EXPLANATION, f"{summary(outcomes)}. {'; '.join(versions)}.", "", *lines, ""]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(text))
 
 
 def _status_text(outcome: Outcome, limit: int | None) -> str:
     half = (outcome.result or {}).get("front_half") or {}
-    if half.get("warnings"):
+    if half.get("strategy", _BEST_STRATEGY) != _BEST_STRATEGY:
         return f"{outcome.status}, by strategy {half.get('strategy')!r}"
     if outcome.status == OK or not outcome.message:
         return outcome.status

@@ -16,7 +16,7 @@ from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.model.parcel import Unpacker
 from tunebank.model.process import Answer, Reader
-from tunebank.model.reader import Request, Seconds
+from tunebank.model.request import Request, Seconds
 from tunebank.model.shapes import DimValues, InputShapes
 from tunebank.model.spec import TensorSpec
 
@@ -154,7 +154,7 @@ def _model_of(answer: Answer, path: Path, folder: Any) -> Model:
         front_half=FrontHalf(
             Seconds(**data["seconds"]), data["peak_bytes"], answer.strategy, data["convolutions"]
         ),
-        warnings=answer.warnings,
+        warnings=(*answer.warnings, *data["warnings"]),
         _folder=folder,
     )
 

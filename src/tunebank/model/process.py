@@ -19,7 +19,7 @@ from typing import IO, Any
 from tunebank._processes import environment, obituary
 from tunebank.errors import ModelError, TunebankError
 from tunebank.model.notes import last_step
-from tunebank.model.reader import (
+from tunebank.model.request import (
     ANSWER_FILE,
     NODES_FILE,
     REQUEST_FILE,
@@ -38,7 +38,7 @@ class Answer:
     """What the reading process found.
 
     Attributes:
-        data: its answer; see `reader.read`.
+        data: its answer; see `reader.py`.
         strategy: name of the strategy that worked.
         warnings: what failed before it.
     """
@@ -94,9 +94,9 @@ class Reader:
                 return Answer(data, STRATEGIES[index].name, tuple(failures))
             failures.append(f"{failure} (strategy: {STRATEGIES[index].name})")
             if index + 1 < len(STRATEGIES):
-                report(f"{request.path}: {failures[-1]}; trying another way")
+                report(f"{request.path}: TVM fails; trying another way")
             elif not last_step(folder / STEP_FILE).node:
-                report(f"{request.path}: {failures[-1]}; looking for the node")
+                report(f"{request.path}: TVM fails; looking for the node")
                 culprit = self._culprit(this, folder)
         raise ModelError(f"{request.path}: TVM can't compile it{culprit}: {'; '.join(failures)}")
 

@@ -24,10 +24,17 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunebank import errors
 from tunebank._processes import follow_parent, own_channel
 from tunebank.errors import TunebankError
 from tunebank.model.notes import Notebook
+from tunebank.model.request import (
+    ANSWER_FILE,
+    NODES_FILE,
+    REQUEST_FILE,
+    STEP_FILE,
+    Request,
+    Seconds,
+)
 from tunebank.model.strategy import STRATEGIES, Strategy
 
 if TYPE_CHECKING:
@@ -37,49 +44,7 @@ if TYPE_CHECKING:
 
     from tunebank.model.canonical import CanonicalGraph
 
-STEP_FILE = "step"
-REQUEST_FILE = "request.json"
-ANSWER_FILE = "answer.json"
-NODES_FILE = "nodes.json"
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to read.
-
-    Attributes:
-        path: the model file.
-        target: JSON text of the TVM target.
-        shapes: see `shapes.InputShapes`.
-        dims: see `shapes.DimValues`.
-        strategy: index into `strategy.STRATEGIES`.
-        nodes: how many nodes of the canonical graph to take; None takes all. With fewer it is
-            found out which node something fails at.
-    """
-
-    path: str
-    target: str
-    shapes: dict[str, list[Any]]
-    dims: dict[str, list[int]]
-    strategy: int = 0
-    nodes: int | None = None
-
-
-@dataclass(frozen=True)
-class Seconds:
-    """What reading took, by part.
-
-    Attributes:
-        start: importing TVM and ONNX Runtime, once per process.
-        read: the file: structure, checks, weights moved out; a PyTorch program's export.
-        canonicalise: ONNX Runtime's optimisations, rewriting.
-        graph: import into TVM, layout, lowering, fusion, writing the result.
-    """
-
-    start: float = 0.0
-    read: float = 0.0
-    canonicalise: float = 0.0
-    graph: float = 0.0
+_UNCHECKED = "numbers are unchecked"  # what the export of a PyTorch program may warn of
 
 
 @dataclass
@@ -90,6 +55,7 @@ class _Reading:
     folder: Path
     notebook: Notebook
     seconds: Seconds = field(default_factory=Seconds)
+    warnings: list[str] = field(default_factory=list)
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
@@ -120,6 +86,7 @@ def read(reading: _Reading) -> dict[str, Any]:
         "reference": str(source.path),
         "functions": functions,
         "convolutions": convolutions,
+        "warnings": reading.warnings,
         "seconds": asdict(reading.seconds),
         "peak_bytes": _peak_bytes(),
     }
@@ -141,9 +108,7 @@ def _source(reading: _Reading) -> _Source:
     path = Path(reading.request.path)
     reading.notebook.note("reading of the file")
     if path.suffix == ".pt2" and path.is_file():
-        from tunebank.model.torch_file import export_onnx
-
-        path = export_onnx(path, reading.folder)
+        path = _exported(reading, path)
     proto = onnx_file.read_structure(path)
     onnx_file.check_inputs(path, proto)
     has_bfloat16 = onnx_file.has_bfloat16(proto)
@@ -157,6 +122,18 @@ def _source(reading: _Reading) -> _Source:
         path = reading.folder / "reference.onnx"
         path.write_bytes(proto.SerializeToString())
     return _Source(path, proto, weights)
+
+
+def _exported(reading: _Reading, path: Path) -> Path:
+    """A PyTorch program as an ONNX file."""
+    from tunebank.model.torch_file import export_onnx
+
+    reading.notebook.note("torch's ONNX exporter")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.filterwarnings("always", message=f".*{_UNCHECKED}")
+        exported = export_onnx(path, reading.folder)
+    reading.warnings += [str(one.message) for one in said if _UNCHECKED in str(one.message)]
+    return exported
 
 
 def _canonical(reading: _Reading, source: _Source, strategy: Strategy) -> Iterator[CanonicalGraph]:
@@ -279,13 +256,3 @@ def answer_in(folder: Path, seconds: Seconds) -> None:
     partial = folder / f"{ANSWER_FILE}.partial"
     partial.write_text(json.dumps(answer))
     partial.rename(folder / ANSWER_FILE)
-
-
-def error_of(answer: dict[str, Any]) -> TunebankError | None:
-    """The error that an answer reports, if it does."""
-    if "error" not in answer:
-        return None
-    kind = getattr(errors, str(answer["kind"]), errors.ModelError)
-    error = kind(answer["error"])
-    assert isinstance(error, TunebankError)
-    return error

@@ -58,6 +58,7 @@ def export_onnx(path: Path, folder: Path) -> Path:
         _save(converted, target)
     unchecked = check_numbers(path, program, target)
     if unchecked:
+        unchecked = unchecked.replace(f"{folder}/", "")
         warnings.warn(f"the exported program's numbers are unchecked: {unchecked}", stacklevel=2)
     return target
 
