@@ -209,6 +209,8 @@ def test_a_reader_that_has_gone_is_no_error(tmp_path: Path) -> None:
 def test_interrupted_process(tmp_path: Path) -> None:
     program = (
         "import signal, os, time\n"
+        # Whoever started the tests may have had interrupts ignored, as `&` in a script does.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from tunebank.bank import sql\n"
         "def interrupted(*a, **k): os.kill(os.getpid(), signal.SIGINT); time.sleep(60)\n"
         "sql.SqlBank.__init__ = interrupted\n"
