@@ -23,6 +23,7 @@ from tvm.relax.frontend.onnx import from_onnx
 from tunebank import _tvm
 from tunebank.errors import ModelError
 from tunebank.model.canonical import CanonicalGraph
+from tunebank.model.elementary import with_polynomials
 from tunebank.model.fold import fold_constants, fold_weights
 from tunebank.model.layout import in_nhwc
 from tunebank.model.onnx_file import external_array, is_external
@@ -102,6 +103,7 @@ def _lowering(strategy: Strategy, target: tvm.target.Target) -> list[_Pass]:
     return [
         ("DispatchSampling", relax.backend.DispatchSampling()),
         ("DispatchSortScan", relax.backend.DispatchSortScan()),
+        ("elementary functions", with_polynomials),
         ("LegalizeOps", transform.LegalizeOps()),
         ("folding of constants", partial(fold_constants, target=target)),
         *(fusing if strategy.fuse else []),
