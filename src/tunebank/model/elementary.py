@@ -85,8 +85,10 @@ def _gelu(x: te.Tensor) -> te.Tensor:
 def _gelu_tanh(x: te.Tensor) -> te.Tensor:
     cubic = te.compute(
         x.shape,
-        lambda *i: _constant(math.sqrt(2 / math.pi))
-        * (x(*i) + _constant(0.044715) * x(*i) * x(*i) * x(*i)),
+        lambda *i: (
+            _constant(math.sqrt(2 / math.pi))
+            * (x(*i) + _constant(0.044715) * x(*i) * x(*i) * x(*i))
+        ),
         name="cubic",
         tag=topi.tag.ELEMWISE,
     )

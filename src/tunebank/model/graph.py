@@ -29,6 +29,7 @@ from tunebank.model.layout import in_nhwc
 from tunebank.model.onnx_file import external_array, is_external
 from tunebank.model.packable import without_looked_up
 from tunebank.model.strategy import Strategy
+from tunebank.model.wide import with_wide_apart
 
 Note = Callable[[str, str], None]
 _Pass = tuple[str, Callable[[ir.IRModule], ir.IRModule]]
@@ -97,6 +98,7 @@ def _lowering(strategy: Strategy, target: tvm.target.Target) -> list[_Pass]:
     transform = relax.transform
     fusing: list[_Pass] = [
         ("AnnotateTIROpPattern", transform.AnnotateTIROpPattern()),
+        ("wide programs apart", with_wide_apart),
         ("FuseOps", transform.FuseOps()),
         ("FuseTIR", transform.FuseTIR()),
     ]
