@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from tunebank.lab.zoo import GraphBuilder
+from graph_builder import GraphBuilder
 
 
 def small_network(*, repeated: int = 3) -> onnx.ModelProto:

@@ -8,9 +8,9 @@ from pathlib import Path
 import onnx
 import pytest
 
+from graph_builder import write_network
 from tunebank.device import Device
 from tunebank.kernel import Kernel
-from tunebank.lab.zoo import write_network
 from tunebank.model import load_model
 
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"

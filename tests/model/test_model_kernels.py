@@ -11,9 +11,9 @@ import pytest
 import tvm
 from tvm import ir, relax, tirx, topi
 
+from graph_builder import GraphBuilder
 from networks import write_small_network
 from tunebank.device import Device
-from tunebank.lab.zoo import GraphBuilder
 from tunebank.model import Model, load_model
 from tunebank.model.fold import fold_constants
 

@@ -74,7 +74,7 @@ def tune_model(
             source=name, trials_per_kernel=trials_per_kernel, budget_seconds=time_budget_seconds
         )
         with open_banks(banks) as bank:
-            measured = tune(model, bank, device, measurer, settings, report=watch)
+            measured = tune(model.kernels, bank, device, measurer, settings, report=watch)
     if measured and not is_any_measured:
         raise nothing_measured(measured)
     seconds = time.monotonic() - prepared

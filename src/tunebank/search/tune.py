@@ -1,26 +1,44 @@
 """Auto-scheduling from scratch: MetaSchedule's search on our workers, into a bank.
 
-It fills a bank, and is the baseline that reuse is compared with. Resumable: the bank says how
-many trials each kernel has had, and the search goes on from what they measured.
+It fills a bank, and is the baseline that reuse is compared with.
+
+    first        every kernel's default schedule is measured: it tells what each kernel's share of
+                 the model's time is
+    then         kernels take turns, a batch of trials each, until each has had its number: all of
+                 them if its share matters, fewer if it does not
+    at the end   the kernels that still improve get more, up to a limit
+
+Resumable: the bank says how many trials each kernel has had, and the search goes on from what
+they measured. The default schedule is no trial, and the search is not told of it.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from tunebank.bank import Bank, Record
 from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.measure import Measurement, Measurer
-from tunebank.model import Model
-from tunebank.schedule import IllegalScheduleError, Scheduled, Trace
+from tunebank.schedule import IllegalScheduleError, Scheduled, Trace, default_traces
 from tunebank.search.deposit import to_record
 from tunebank.search.evolution import FROM_SCRATCH, CostModel, Evolution
 
 _ATTEMPTS = 3
 """Batches to draw before a kernel's space counts as exhausted."""
+_MATTERS_SHARE = 0.004
+"""Share of a model's time from which a kernel gets all its trials."""
+_MINOR_PART = 4
+"""Kernels below that share get one of so many trials."""
+_WITHOUT_REDUCTION = 4
+"""Trials of a kernel without a reduction: its space has a handful of programs."""
+_STILL_IMPROVES = 0.01
+"""A kernel gets more trials if its last quarter of them made it faster by this part."""
+
+_Sample = tuple[Scheduled, Measurement]
 
 
 @dataclass(frozen=True)
@@ -29,13 +47,18 @@ class TuneSettings:
 
     Attributes:
         source: name under which the measurements are deposited.
-        trials_per_kernel: measurements per kernel; what the bank holds already counts.
+        trials_per_kernel: measurements of each kernel that matters; what the bank holds counts.
+        most_trials: how many a kernel may get that still improves; None gives no more.
         budget_seconds: search time allowed; None sets no limit.
+        also_sources: by kernel key, other models that have the kernel: what is measured once is
+            deposited for them too.
     """
 
     source: str
     trials_per_kernel: int = 64
+    most_trials: int | None = None
     budget_seconds: float | None = None
+    also_sources: Mapping[str, Collection[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -48,7 +71,7 @@ class TuneProgress:
         total_trials: trials wanted.
         new_trials: trials done in this run.
         seconds: time of this run.
-        best_us: best latency of the kernel.
+        best_us: best latency that a trial of the kernel had.
     """
 
     kernel: Kernel
@@ -60,7 +83,7 @@ class TuneProgress:
 
 
 def tune(
-    model: Model,
+    kernels: Sequence[Kernel],
     bank: Bank,
     device: Device,
     measurer: Measurer,
@@ -68,84 +91,209 @@ def tune(
     *,
     report: Callable[[TuneProgress], None] = lambda progress: None,
 ) -> int:
-    """Tunes every kernel of a model and deposits all measurements.
+    """Tunes the kernels of a model and deposits all measurements.
 
     Returns:
-        the number of new measurements.
+        the number of new trials; default schedules that were measured are not counted.
     """
-    start = time.monotonic()
-    cost_model = CostModel(device)
-    tasks = [_Task(k, bank, device, cost_model, settings) for k in model.kernels]
-    total = sum(task.wanted for task in tasks)
-    tasks = [task for task in tasks if not task.done]
-    new_trials = 0
-    while tasks:
-        elapsed = time.monotonic() - start
-        if settings.budget_seconds is not None and elapsed > settings.budget_seconds:
-            break
-        task = max(tasks, key=lambda task: task.priority)
-        measured = task.step(measurer, bank, device, settings.source)
-        new_trials += measured
-        if task.done or not measured:
-            tasks.remove(task)
-            total -= task.wanted - task.trials if not task.done else 0
-        done = total - sum(t.wanted - t.trials for t in tasks)
-        seconds = time.monotonic() - start
-        report(TuneProgress(task.kernel, done, total, new_trials, seconds, task.best_us))
-    return new_trials
+    return _Tuning(kernels, bank, device, measurer, settings, report).run()
+
+
+class _Tuning:
+    """One run."""
+
+    def __init__(
+        self,
+        kernels: Sequence[Kernel],
+        bank: Bank,
+        device: Device,
+        measurer: Measurer,
+        settings: TuneSettings,
+        report: Callable[[TuneProgress], None],
+    ) -> None:
+        cost_model = CostModel(device)
+        store = _Store(bank, device, measurer, settings)
+        self._tasks = [_Task(kernel, store, device, cost_model) for kernel in kernels]
+        self._measurer = measurer
+        self._settings = settings
+        self._report = report
+        self._start = time.monotonic()
+        self._new_trials = 0
+
+    def run(self) -> int:
+        """Tunes until all have had their trials, or the time is over."""
+        for task in self._tasks:
+            if self._has_time:
+                task.measure_default()
+        self._share_out()
+        while self._has_time:
+            following = self._next()
+            if following is None:
+                break
+            self._new_trials += following.step()
+            self._tell(following)
+        return self._new_trials
+
+    @property
+    def _seconds(self) -> float:
+        return time.monotonic() - self._start
+
+    @property
+    def _has_time(self) -> bool:
+        budget = self._settings.budget_seconds
+        return budget is None or self._seconds <= budget
+
+    def _share_out(self) -> None:
+        """How many trials each kernel is to have."""
+        trials = self._settings.trials_per_kernel
+        total_us = sum(task.model_us for task in self._tasks)
+        for task in self._tasks:
+            task.share = task.model_us / total_us if total_us else 1.0
+            task.wanted = trials if task.share >= _MATTERS_SHARE else max(1, trials // _MINOR_PART)
+            if task.kernel.anchor is None:
+                task.wanted = min(task.wanted, _WITHOUT_REDUCTION)
+
+    def _next(self) -> _Task | None:
+        """The kernel whose turn it is; when all are done, one that may get more; else None."""
+        waiting = [task for task in self._tasks if not task.done]
+        if waiting:
+            return max(waiting, key=lambda task: task.priority)
+        improving = [task for task in self._tasks if self._may_go_on(task)]
+        if not improving:
+            return None
+        task = max(improving, key=lambda task: task.model_us * task.recent_gain)
+        most = self._settings.most_trials or 0
+        task.wanted = min(most, task.trials + max(1, self._settings.trials_per_kernel // 2))
+        return task
+
+    def _may_go_on(self, task: _Task) -> bool:
+        most = self._settings.most_trials or 0
+        matters = task.share >= _MATTERS_SHARE and not task.is_exhausted
+        return matters and task.trials < most and task.recent_gain >= _STILL_IMPROVES
+
+    def _tell(self, task: _Task) -> None:
+        total = sum(t.trials if t.is_exhausted else max(t.wanted, t.trials) for t in self._tasks)
+        done = sum(t.trials for t in self._tasks)
+        self._report(
+            TuneProgress(task.kernel, done, total, self._new_trials, self._seconds, task.best_us)
+        )
+
+
+class _Store:
+    """What a kernel's trials are measured with, and where they come from and go to."""
+
+    def __init__(
+        self, bank: Bank, device: Device, measurer: Measurer, settings: TuneSettings
+    ) -> None:
+        self._bank = bank
+        self._device = device
+        self._measurer = measurer
+        self._settings = settings
+
+    def earlier(self, kernel: Kernel) -> list[Record]:
+        """The kernel's measurements of earlier runs on this device, in the order of their times."""
+        records = self._bank.find(kernel_key=kernel.key, source=self._settings.source, status=None)
+        here = [record for record in records if record.device == self._device.fingerprint]
+        return sorted(here, key=lambda record: record.created_at)
+
+    def measure(
+        self, kernel: Kernel, proposals: Sequence[Scheduled], best_us: float | None, origin: str
+    ) -> list[_Sample]:
+        """Measures and deposits."""
+        best = {kernel.key: best_us} if best_us is not None else {}
+        results = self._measurer.measure(proposals, best_us=best)
+        measured = list(zip(proposals, results, strict=True))
+        sources = {self._settings.source, *self._settings.also_sources.get(kernel.key, ())}
+        self._bank.deposit(
+            to_record(scheduled, result, self._device, source=source, origin=origin)
+            for source in sorted(sources)
+            for scheduled, result in measured
+        )
+        return measured
 
 
 class _Task:
     """Tuning of one kernel."""
 
     def __init__(
-        self,
-        kernel: Kernel,
-        bank: Bank,
-        device: Device,
-        cost_model: CostModel,
-        settings: TuneSettings,
+        self, kernel: Kernel, store: _Store, device: Device, cost_model: CostModel
     ) -> None:
         self.kernel = kernel
-        self.best_us: float | None = None
+        self.wanted = 0
+        self.share = 0.0
+        self.is_exhausted = False
+        self._store = store
         self._cost_model = cost_model
         self._evolution = Evolution(kernel, device, cost_model, FROM_SCRATCH)
-        earlier = [
-            record
-            for record in bank.find(kernel_key=kernel.key, source=settings.source, status=None)
-            if record.device == device.fingerprint
-        ]
-        self.trials = len(earlier)
+        earlier = store.earlier(kernel)
+        trials = [record for record in earlier if record.origin == "tune"]
+        defaults = [record.latency_us for record in earlier if record.origin == "default"]
+        self._default_us: float | None = defaults[0] if defaults else None
+        self._is_default_known = bool(defaults)
         self._known = {record.trace for record in earlier}
-        # Without a reduction the space has a handful of programs.
-        self.wanted = settings.trials_per_kernel if kernel.anchor is not None else 4
-        if not self.done:
-            self._take_in(_replayed(record, self._evolution) for record in earlier)
+        self._latencies = [record.latency_us or math.inf for record in trials]
+        self._unlearnt = trials
+
+    @property
+    def trials(self) -> int:
+        """Trials that it has had."""
+        return len(self._latencies)
 
     @property
     def done(self) -> bool:
-        """Whether the kernel has had its trials."""
-        return self.trials >= self.wanted
+        """Whether it has had its trials, or there are no more."""
+        return self.is_exhausted or self.trials >= self.wanted
+
+    @property
+    def best_us(self) -> float | None:
+        """Latency of the best trial."""
+        best = min(self._latencies, default=math.inf)
+        return best if best < math.inf else None
+
+    @property
+    def model_us(self) -> float:
+        """Time that it takes in the model with the fastest schedule known."""
+        known = [us for us in (self._default_us, self.best_us) if us is not None]
+        return self.kernel.weight * min(known, default=0.0)
 
     @property
     def priority(self) -> float:
         """Kernels take turns; among those with as many trials the heavier goes first."""
-        return -self.trials / self.wanted + min(self.kernel.flops * self.kernel.weight, 1e15) / 1e18
+        return -self.trials / max(1, self.wanted) + 1e-3 * self.share
 
-    def step(self, measurer: Measurer, bank: Bank, device: Device, source: str) -> int:
+    @property
+    def recent_gain(self) -> float:
+        """By which part the last quarter of the trials made it faster."""
+        before = min(self._latencies[: -max(1, self.trials // 4)], default=math.inf)
+        if self.best_us is None or not math.isfinite(before):
+            return 0.0
+        return 1.0 - self.best_us / before
+
+    def measure_default(self) -> None:
+        """Measures the default schedule, unless that is known."""
+        if self._is_default_known:
+            return
+        for trace in default_traces(self._evolution.space):
+            try:
+                default = self._evolution.space.apply(trace)
+            except IllegalScheduleError:
+                continue
+            ((_, result),) = self._store.measure(self.kernel, [default], None, "default")
+            self._default_us = result.latency_us
+            self._known.add(default.trace.text)
+            return
+
+    def step(self) -> int:
         """Measures and deposits a batch; returns its size."""
+        self._take_in(self._replayed())
         proposals = self._fresh()[: max(0, self.wanted - self.trials)]
+        self.is_exhausted = not proposals
+        if not proposals:
+            return 0
         self._known.update(one.trace.text for one in proposals)
-        best = {self.kernel.key: self.best_us} if self.best_us is not None else {}
-        results = measurer.measure(proposals, best_us=best)
-        bank.deposit(
-            [
-                to_record(scheduled, result, device, source=source, origin="tune")
-                for scheduled, result in zip(proposals, results, strict=True)
-            ]
-        )
-        self.trials += len(proposals)
-        self._take_in(zip(proposals, results, strict=True))
+        measured = self._store.measure(self.kernel, proposals, self.best_us, "tune")
+        self._latencies.extend(result.latency_us or math.inf for _, result in measured)
+        self._take_in(measured)
         return len(proposals)
 
     def _fresh(self) -> list[Scheduled]:
@@ -159,16 +307,19 @@ class _Task:
                 break
         return list(fresh.values())
 
-    def _take_in(self, measured: object) -> None:
-        pairs = [pair for pair in measured if pair is not None]  # type: ignore[attr-defined]
-        for _, result in pairs:
-            if result.latency_us is not None:
-                self.best_us = min(self.best_us or result.latency_us, result.latency_us)
+    def _replayed(self) -> list[_Sample]:
+        """The trials of earlier runs as the search saw them, once."""
+        records, self._unlearnt = self._unlearnt, []
+        pairs = (_replayed(record, self._evolution) for record in records)
+        return [pair for pair in pairs if pair is not None]
+
+    def _take_in(self, measured: Iterable[_Sample]) -> None:
+        pairs = list(measured)
         self._evolution.observe(pairs)
         self._cost_model.learn(self._evolution.space.context, pairs, kernel_key=self.kernel.key)
 
 
-def _replayed(record: Record, evolution: Evolution) -> tuple[Scheduled, Measurement] | None:
+def _replayed(record: Record, evolution: Evolution) -> _Sample | None:
     """An earlier trial as the search saw it; None if it can't be replayed."""
     try:
         scheduled = evolution.space.apply(Trace.from_text(record.trace))

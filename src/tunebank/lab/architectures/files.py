@@ -26,6 +26,11 @@ _BUILD_TIMEOUT_S = 1200.0
 _LARGEST_ONE_FILE = 2**31 - 2**20  # protobuf holds 2 GiB
 
 
+def file_path(entry: Entry, reader: str, cache: Path) -> Path:
+    """Where the file of a network for a reader is, or will be."""
+    return cache / reader / f"{entry.name}{FORMATS[reader]}"
+
+
 def model_file(entry: Entry, reader: str, cache: Path) -> Path:
     """The file of a network for a reader, built if it isn't there.
 
@@ -33,7 +38,7 @@ def model_file(entry: Entry, reader: str, cache: Path) -> Path:
         MissingExtraError: torch or transformers is not installed.
         TunebankError: it can't be exported; the message says why.
     """
-    path = cache / reader / f"{entry.name}{FORMATS[reader]}"
+    path = file_path(entry, reader, cache)
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)

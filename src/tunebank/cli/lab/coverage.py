@@ -1,4 +1,4 @@
-"""`tunebank lab`: the experiments."""
+"""`tunebank lab coverage`: which networks work."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tunebank.cli import options
+from tunebank.cli.lab.common import cache_option, models_option, names
 from tunebank.cli.output import json_option, note, print_json
 
 if TYPE_CHECKING:
@@ -17,34 +18,18 @@ _MESSAGE_LIMIT = 120
 _EXIT_REQUIREMENT_FAILED = 3
 
 
-def _names(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-
-
 def _readers(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[str, ...]:
     from tunebank.lab.architectures.catalogue import FORMATS
 
-    names = _names(ctx, parameter, text)
-    unknown = [name for name in names if name not in FORMATS]
-    if unknown or not names:
+    readers = names(ctx, parameter, text)
+    unknown = [reader for reader in readers if reader not in FORMATS]
+    if unknown or not readers:
         raise click.BadParameter(f"{text!r} names no readers; there are: {', '.join(FORMATS)}")
-    return names
+    return readers
 
 
-@click.group()
-def lab() -> None:
-    """Experiments with the networks that people deploy.
-
-    \b
-    Example:
-      tunebank lab coverage --models resnet18,bert_128
-    """
-
-
-@lab.command()
-@click.option(
-    "--models", default="", metavar="NAME,...", callback=_names, help="Networks.  [default: all]"
-)
+@click.command()
+@models_option("all")
 @click.option(
     "--readers",
     default="onnx,torch",
@@ -53,11 +38,7 @@ def lab() -> None:
     callback=_readers,
     help="Kinds of files to compile them from.",
 )
-@click.option(
-    "--cache",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of the model files, some 10 GB.  [default: under the platform's caches]",
-)
+@cache_option
 @click.option(
     "--results",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -89,7 +70,7 @@ def lab() -> None:
 def coverage(
     models: tuple[str, ...],
     readers: tuple[str, ...],
-    cache: Path | None,
+    cache: Path,
     results: Path | None,
     table: Path | None,
     as_json: bool,
@@ -109,7 +90,6 @@ def coverage(
     from tunebank.lab.coverage import CoverageSettings, pairs_of, survey
     from tunebank.lab.coverage_table import write_markdown
 
-    cache = cache or _default_cache()
     settings = CoverageSettings(
         cache=cache,
         results=results or cache / "coverage.jsonl",
@@ -127,12 +107,6 @@ def coverage(
     note(f"outcomes are in {settings.results}")
     if any(outcome.failed for outcome in outcomes):
         click.get_current_context().exit(_EXIT_REQUIREMENT_FAILED)
-
-
-def _default_cache() -> Path:
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("tunebank")) / "lab"
 
 
 def _stand(where: CoverageProgress) -> Any:
