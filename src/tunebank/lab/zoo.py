@@ -33,6 +33,8 @@ _SAME = (
     {"alexnet", "light_bvlc_alexnet"},
 )
 """Networks that are one architecture: other lengths, batches or files of the same."""
+_BY_LENGTH = ("bert_", "mobilebert_")
+"""Networks whose names end with the length of the text."""
 _SAME_KERNELS = 0.5
 """Models with at least this part of their kernels in common count as one architecture."""
 _SUFFIXES = (".onnx", ".pt2")
@@ -40,10 +42,17 @@ _SUFFIXES = (".onnx", ".pt2")
 
 @dataclass(frozen=True)
 class Subject:
-    """A model of an experiment: its name, which is also its source in the bank, and its file."""
+    """A model of an experiment.
+
+    Attributes:
+        name: its name, which is also its source in the bank.
+        path: its file.
+        is_catalogued: whether the catalogue can make it as a PyTorch module too.
+    """
 
     name: str
     path: Path
+    is_catalogued: bool = False
 
     def load(self, device: Device, reader: Reader) -> Model:
         """The model, ready to be compiled."""
@@ -94,6 +103,13 @@ def hidden_sources(name: str, kernels: Collection[Kernel], bank: Bank) -> frozen
     return frozenset(hidden)
 
 
+def other_lengths(name: str, bank: Bank) -> list[str]:
+    """The sources in a bank that are the same network for another length of text."""
+    bases = [base for base in _BY_LENGTH if name.startswith(base)]
+    sources = [s for s in bank.sources() if s != name]
+    return [s for s in sources for base in bases if s.removeprefix(base).isdecimal()]
+
+
 def _subject(name: str, cache: Path, report: Callable[[str], None]) -> Subject:
     if name.endswith(_SUFFIXES):
         path = Path(name)
@@ -103,4 +119,4 @@ def _subject(name: str, cache: Path, report: Callable[[str], None]) -> Subject:
     (entry,) = find_entries([name])
     if not file_path(entry, "onnx", cache).exists():
         report(f"building {entry.name}")
-    return Subject(entry.name, model_file(entry, "onnx", cache))
+    return Subject(entry.name, model_file(entry, "onnx", cache), is_catalogued=True)

@@ -1,6 +1,6 @@
 """Schedules: traces as text, the design space they come from, what their steps decide."""
 
-from tunebank.schedule.default import default_traces
+from tunebank.schedule.default import default_schedule, default_traces
 from tunebank.schedule.roles import TileRole, tile_roles
 from tunebank.schedule.space import IllegalScheduleError, Scheduled, Space
 from tunebank.schedule.trace import Instruction, Trace, canonical_trace
@@ -13,6 +13,7 @@ __all__ = [
     "TileRole",
     "Trace",
     "canonical_trace",
+    "default_schedule",
     "default_traces",
     "tile_roles",
 ]

@@ -21,7 +21,7 @@ from tunebank.kernel import Kernel
 from tunebank.schedule.estimate import unroll_choice
 from tunebank.schedule.registers import anchor_tiles
 from tunebank.schedule.roles import TileRole, tile_roles
-from tunebank.schedule.space import Space
+from tunebank.schedule.space import IllegalScheduleError, Scheduled, Space
 from tunebank.schedule.tiles import nearest_divisor
 from tunebank.schedule.trace import Trace
 
@@ -41,6 +41,16 @@ def default_traces(space: Space) -> list[Trace]:
         for index in order
     ]
     return list({trace.identity: trace for trace in traces}.values())
+
+
+def default_schedule(space: Space) -> Scheduled | None:
+    """The first default schedule that is legal; None if none is."""
+    for trace in default_traces(space):
+        try:
+            return space.apply(trace)
+        except IllegalScheduleError:
+            continue
+    return None
 
 
 def _decided(sketch: Trace, space: Space, tile: dict[int, int]) -> Trace:

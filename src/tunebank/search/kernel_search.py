@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -77,6 +78,7 @@ class KernelSearch:
         self._failures: list[Proposal] = []
         self._default, others = self._defaults()
         self._queue = deque(sorted([*self._candidates, *others], key=lambda one: one.cost))
+        self._held: deque[Proposal] = deque()
         self._offers: dict[str, deque[Candidate]] = {}
         self._offered = 0
         self.stale_rounds = 0
@@ -100,7 +102,7 @@ class KernelSearch:
     @property
     def has_candidates(self) -> bool:
         """Whether a donor's, a sibling's or a default's candidate is still waiting."""
-        return bool(self._queue) or any(self._offers.values())
+        return bool(self._held or self._queue) or any(self._offers.values())
 
     @property
     def can_refine(self) -> bool:
@@ -148,10 +150,7 @@ class KernelSearch:
         self._cost_model.learn(self._space.context, pairs, kernel_key=self.kernel.key)
 
     def chosen(self) -> Chosen:
-        """What stands now: the best measured, else the best-ranked, else the default.
-
-        To be asked once: a candidate that is ranked best has had its turn then.
-        """
+        """What stands now: the best measured, else the best-ranked, else the default."""
         return self._best or Chosen(self._unmeasured())
 
     def choice(self, chosen: Chosen) -> Choice:
@@ -173,7 +172,18 @@ class KernelSearch:
             measured=len(self._measured),
             invalid=self._invalid,
             failed=len(self._failures),
+            wrong=sum(result.status == "wrong" for _, result in self._measured),
+            donors_us=self._donors_us(),
         )
+
+    def _donors_us(self) -> dict[str, float]:
+        """By model, the latency of the fastest candidate that came from it."""
+        fastest: dict[str, float] = {}
+        for proposal, result in self._measured:
+            if proposal.origin == "transfer" and proposal.donor and result.latency_us is not None:
+                source = proposal.donor.record.source
+                fastest[source] = min(result.latency_us, fastest.get(source, math.inf))
+        return fastest
 
     def untried(
         self, candidates: Iterable[Candidate], *, accept: Callable[[Scheduled], bool]
@@ -192,6 +202,8 @@ class KernelSearch:
 
     def _unmeasured(self) -> Proposal | None:
         """The better one of the best-ranked candidate and the default, by expectation."""
+        if self._held:
+            return self._held[0]
         default = self._default if self._default not in self._failures else None
         if default is not None and self._queue:
             first = self._queue[0]
@@ -200,6 +212,7 @@ class KernelSearch:
             if self._expected(default.scheduled.trace) <= cost:
                 return default
         candidates = self._next_candidates(1)
+        self._held.extendleft(candidates)  # it has its turn all the same
         return candidates[0] if candidates else default
 
     def _defaults(self) -> tuple[Proposal | None, list[Candidate]]:
@@ -223,7 +236,7 @@ class KernelSearch:
 
     def _next_candidates(self, count: int) -> list[Proposal]:
         """Legal candidates not seen yet, by rank."""
-        proposals: list[Proposal] = []
+        proposals = [self._held.popleft() for _ in range(min(count, len(self._held)))]
         while len(proposals) < count and (candidate := self._next_candidate()) is not None:
             try:
                 scheduled = self._space.apply(candidate.trace)

@@ -31,6 +31,8 @@ class Choice:
         measured: candidates measured.
         invalid: candidates refused before any build.
         failed: candidates that failed to build or run, or gave wrong numbers.
+        wrong: those of them that gave wrong numbers.
+        donors_us: by model, the latency of the fastest candidate that came from it unrefined.
     """
 
     kernel: Kernel
@@ -45,6 +47,8 @@ class Choice:
     measured: int = 0
     invalid: int = 0
     failed: int = 0
+    wrong: int = 0
+    donors_us: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

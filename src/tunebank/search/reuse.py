@@ -103,6 +103,10 @@ class _Reuse:
                 self._rounds()
         except KeyboardInterrupt:
             interrupted = True
+        return self._plan(interrupted=interrupted)
+
+    def _plan(self, *, interrupted: bool = False) -> Plan:
+        """What stands now."""
         chosen = {key: search.chosen() for key, search in self._searches.items()}
         for accord in self._accords:
             chosen.update(accord.settle(chosen))
@@ -255,6 +259,7 @@ class _Reuse:
                 budget_seconds=self._settings.budget_seconds,
                 measured=self._measured,
                 kernels_us=self._kernels_us(),
+                plan=self._plan,
             )
         )
 

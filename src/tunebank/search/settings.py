@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+from tunebank.search.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -15,12 +17,14 @@ class Progress:
         budget_seconds: time budget.
         measured: candidates measured so far.
         kernels_us: sum of the best latencies, by weight; None before all are measured.
+        plan: makes the plan that the search would end with now.
     """
 
     seconds: float
     budget_seconds: float
     measured: int
     kernels_us: float | None
+    plan: Callable[[], Plan] = field(repr=False)
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ It fills a bank, and is the baseline that reuse is compared with.
 
     first        every kernel's default schedule is measured: it tells what each kernel's share of
                  the model's time is
-    then         kernels take turns, a batch of trials each, until each has had its number: all of
-                 them if its share matters, fewer if it does not
+    then         kernels get batches of trials, the heavier the earlier, until each has had its
+                 number: all of them if its share matters, fewer if it does not
     at the end   the kernels that still improve get more, up to a limit
 
 Resumable: the bank says how many trials each kernel has had, and the search goes on from what
@@ -23,7 +23,7 @@ from tunebank.bank import Bank, Record
 from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.measure import Measurement, Measurer
-from tunebank.schedule import IllegalScheduleError, Scheduled, Trace, default_traces
+from tunebank.schedule import IllegalScheduleError, Scheduled, Trace, default_schedule
 from tunebank.search.deposit import to_record
 from tunebank.search.evolution import FROM_SCRATCH, CostModel, Evolution
 
@@ -258,8 +258,8 @@ class _Task:
 
     @property
     def priority(self) -> float:
-        """Kernels take turns; among those with as many trials the heavier goes first."""
-        return -self.trials / max(1, self.wanted) + 1e-3 * self.share
+        """The time that the kernel takes in the model, by trials: heavy kernels are ahead."""
+        return self.model_us / (FROM_SCRATCH.batch + self.trials)
 
     @property
     def recent_gain(self) -> float:
@@ -273,15 +273,11 @@ class _Task:
         """Measures the default schedule, unless that is known."""
         if self._is_default_known:
             return
-        for trace in default_traces(self._evolution.space):
-            try:
-                default = self._evolution.space.apply(trace)
-            except IllegalScheduleError:
-                continue
+        default = default_schedule(self._evolution.space)
+        if default is not None:
             ((_, result),) = self._store.measure(self.kernel, [default], None, "default")
             self._default_us = result.latency_us
             self._known.add(default.trace.text)
-            return
 
     def step(self) -> int:
         """Measures and deposits a batch; returns its size."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 
 from tunebank.cli.lab.coverage import coverage
+from tunebank.cli.lab.evaluate import evaluate
+from tunebank.cli.lab.report import report
 from tunebank.cli.lab.tune import tune
 
 
@@ -14,10 +16,11 @@ def lab() -> None:
 
     \b
     Example:
-      tunebank lab tune --bank zoo.db --models resnet18,bert_128
-      tunebank lab coverage --models resnet18,bert_128
+      tunebank lab tune --bank zoo.db --models resnet18,bert_128,googlenet
+      tunebank lab evaluate --bank zoo.db --models resnet18,bert_128
+      tunebank lab report
     """
 
 
-lab.add_command(coverage)
-lab.add_command(tune)
+for command in (coverage, tune, evaluate, report):
+    lab.add_command(command)

@@ -1,0 +1,290 @@
+"""Reuse measured against full auto-scheduling, ONNX Runtime and PyTorch, leave-one-model-out.
+
+For each model, everything of its own architecture is withheld from the bank. Then, in each repeat,
+
+    searches     with the records of one donor model, and with those of all: one search each, of
+                 which the plan is kept as it stood when each smaller budget was used up
+    contestants  those plans, the default schedules, the best of the model's own trials (full
+                 auto-scheduling), ONNX Runtime, PyTorch: timed in one interleaved run
+
+and, once, auto-scheduling from scratch on the same workers, until it reaches what reuse reached or
+the cap. Each repeat is a line in a file of results; what has a line is not measured again.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from tunebank._version import __version__
+from tunebank.api.common import can_run_here, running_measurer
+from tunebank.bank import Bank, SqlBank, open_banks
+from tunebank.device import Device, detect_device
+from tunebank.lab.donor_model import class_shares, donor_scores
+from tunebank.lab.field import Field, Race
+from tunebank.lab.recorded import recorded_plan, trials_of, untuned_latencies
+from tunebank.lab.rows import REUSE, SCRATCH, Row, append_row, latest_rows
+from tunebank.lab.scratch import Scratch, auto_schedule
+from tunebank.lab.searches import outcome, search_at
+from tunebank.lab.withheld import Withheld
+from tunebank.lab.zoo import Subject, find_subjects, hidden_sources, other_lengths
+from tunebank.measure import LocalMeasurer
+from tunebank.model import Model, Reader
+from tunebank.search import Plan, ReuseSettings, reuse
+
+UNTUNED, FULL = "untuned", "full"
+ONE, MIXED, LENGTH = "one", "mixed", "length"
+_PACKAGES = ("apache-tvm", "onnxruntime", "numpy", "torch", "transformers")
+
+Report = Callable[[Any], None]
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """What is measured, and for how long.
+
+    Attributes:
+        results: file of the rows.
+        budgets_seconds: search times; 0 measures nothing.
+        repeats: how often each search and each comparison is made.
+        cap_seconds: how long auto-scheduling from scratch may take to match; 0 leaves it out.
+        rounds: turns of each contestant.
+        min_seconds: time that each contestant is measured for.
+        with_torch: whether PyTorch is a contestant.
+        again: measure also what has a row.
+    """
+
+    results: Path
+    budgets_seconds: tuple[float, ...] = (0.0, 10.0, 30.0, 60.0)
+    repeats: int = 3
+    cap_seconds: float = 600.0
+    rounds: int = 10
+    min_seconds: float = 2.0
+    with_torch: bool = True
+    again: bool = False
+
+
+def evaluate_models(
+    names: Sequence[str],
+    settings: EvaluationSettings,
+    *,
+    cache: Path,
+    url: str,
+    target: str = "auto",
+    threads: int | None = None,
+    report: Report = lambda event: None,
+) -> list[Row]:
+    """Measures what has no row yet; returns all rows of the models.
+
+    Args:
+        names: the models; none takes the thirteen.
+        settings: what is measured.
+        cache: folder of the model files.
+        url: the bank with the donors, and with the models' own trials.
+        target: see `tunebank.device.detect_device`.
+        threads: likewise.
+        report: called with lines of text, and with the events of searches and comparisons.
+
+    Raises:
+        UsageError: no such model, or a target that this machine can't run.
+        BankError: the bank can't be read.
+    """
+    device = detect_device(target, threads=threads)
+    can_run_here(device, is_needed=True)
+    subjects = find_subjects(names, cache, report=report)
+    done = set() if settings.again else {row.key for row in latest_rows(settings.results)}
+    with open_banks([url], include_shipped=False, create=False) as bank, Reader() as reader:
+        for subject in subjects:
+            wanted = [one for one in _wanted(subject.name, settings) if one not in done]
+            if not wanted:
+                continue
+            report(f"{subject.name}: reading")
+            model = subject.load(device, reader)
+            with running_measurer(device) as measurer:
+                measurer.wait_until_ready()
+                trial = _Trial(subject, model, bank, device, measurer, settings, report)
+                for experiment, _, repeat, _ in wanted:
+                    report(f"{subject.name}: {experiment}, repeat {repeat + 1}")
+                    append_row(settings.results, trial.row(experiment, repeat))
+    chosen = {subject.name for subject in subjects}
+    return [row for row in latest_rows(settings.results) if row.model in chosen]
+
+
+def _wanted(model: str, settings: EvaluationSettings) -> Iterator[tuple[str, str, int, str]]:
+    for repeat in range(settings.repeats):
+        yield REUSE, model, repeat, __version__
+        if repeat == 0 and settings.cap_seconds > 0:
+            yield SCRATCH, model, 0, __version__
+
+
+class _Trial:
+    """The experiments on one model."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        model: Model,
+        bank: Bank,
+        device: Device,
+        measurer: LocalMeasurer,
+        settings: EvaluationSettings,
+        report: Report,
+    ) -> None:
+        self._subject = subject
+        self._model = model
+        self._bank = bank
+        self._device = device
+        self._measurer = measurer
+        self._settings = settings
+        self._report = report
+        hidden = hidden_sources(subject.name, model.kernels, bank)
+        self._donors = Withheld(bank, hidden)
+        self._lengths = other_lengths(subject.name, bank)
+        self._untuned = self._reuse(SqlBank("sqlite://"))
+        untuned_us = untuned_latencies(model, bank, device, source=subject.name)
+        scores = donor_scores(class_shares(model.kernels, untuned_us), self._donors)
+        self._donor_model = next((name for name, score in scores.items() if score > 0), "")
+
+    def row(self, experiment: str, repeat: int) -> Row:
+        """One repeat of an experiment."""
+        return self._reuse_row(repeat) if experiment == REUSE else self._scratch_row(repeat)
+
+    def _reuse_row(self, repeat: int) -> Row:
+        plans: dict[str, Plan] = {}
+        searches = []
+        for mode, donors in self._modes().items():
+            for budget, plan in self._search(donors, self._settings.budgets_seconds).items():
+                plans[f"{mode}@{budget:g}"] = plan
+                searches.append(outcome(mode, budget, plan))
+        race = self._race(plans, with_torch=self._settings.with_torch)
+        return self._row(REUSE, repeat, race, searches=tuple(searches))
+
+    def _scratch_row(self, repeat: int) -> Row:
+        budget = max(self._settings.budgets_seconds)
+        plan = self._search(self._donors, (budget,))[budget]
+        found = auto_schedule(
+            self._model.kernels,
+            self._device,
+            self._measurer,
+            target_us=plan.kernels_us,
+            cap_seconds=self._settings.cap_seconds,
+            checkpoints=self._checkpoints(plan.search_seconds),
+            report=self._report,
+        )
+        plans = {f"{MIXED}@{budget:g}": plan}
+        searches = [outcome(MIXED, budget, plan)]
+        for seconds, at in found.plans(self._model, self._device).items():
+            label = f"{SCRATCH}@{seconds:.0f}"
+            plans[label] = at
+            searches.append(outcome(SCRATCH, seconds, at))
+        race = self._race(plans, with_torch=False)
+        return self._row(SCRATCH, repeat, race, searches=tuple(searches), scratch=found)
+
+    def _checkpoints(self, seconds: float) -> list[float]:
+        """The smaller budgets, and the time that reuse took."""
+        smaller = [b for b in self._settings.budgets_seconds if 0 < b < 0.9 * seconds]
+        return [*smaller, seconds]
+
+    def _modes(self) -> dict[str, Bank]:
+        """By mode, what its search sees of the bank."""
+        modes: dict[str, Bank] = {MIXED: self._donors}
+        if self._donor_model:
+            modes[ONE] = self._only([self._donor_model])
+        if self._lengths:
+            modes[LENGTH] = self._only(self._lengths)
+        return modes
+
+    def _only(self, names: Sequence[str]) -> Withheld:
+        others = set(self._bank.sources()) - set(names)
+        return Withheld(self._bank, others | {self._subject.name})
+
+    def _search(self, donors: Bank, budgets: Sequence[float]) -> dict[float, Plan]:
+        return search_at(
+            budgets,
+            lambda budget, watch: self._reuse(donors, budget_seconds=budget, report=watch),
+            report=self._report,
+        )
+
+    def _reuse(
+        self, donors: Bank, *, budget_seconds: float = 0.0, report: Report = lambda event: None
+    ) -> Plan:
+        return reuse(
+            self._model,
+            donors,
+            self._device,
+            self._measurer if budget_seconds > 0 else None,
+            ReuseSettings(budget_seconds=budget_seconds, deposit=False),
+            report=report,
+        )
+
+    def _race(self, plans: dict[str, Plan], *, with_torch: bool) -> Race:
+        settings = self._settings
+        full = recorded_plan(self._model, self._bank, self._device, source=self._subject.name)
+        with Field(self._model, self._device, self._measurer.pool) as field:
+            for name, plan in {UNTUNED: self._untuned, FULL: full, **plans}.items():
+                self._report(f"{self._subject.name}: building {name}")
+                field.add_plan(name, plan)
+            field.add_onnxruntime()
+            if with_torch and self._subject.is_catalogued:
+                for compiled in (False, True):
+                    field.add_torch(self._subject.name, compiled=compiled)
+            return field.race(
+                rounds=settings.rounds, min_seconds=settings.min_seconds, report=self._report
+            )
+
+    def _row(
+        self,
+        experiment: str,
+        repeat: int,
+        race: Race,
+        *,
+        searches: tuple[Any, ...],
+        scratch: Scratch | None = None,
+    ) -> Row:
+        trials = trials_of(self._model, self._bank, self._device, source=self._subject.name)
+        return Row(
+            experiment=experiment,
+            model=self._subject.name,
+            repeat=repeat,
+            at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            device=_about(self._device),
+            versions=_versions(),
+            bank={
+                "records": sum(self._bank.stats().records.values()),
+                "sources": self._donors.sources(),
+                "hidden": sorted(self._donors.withheld),
+            },
+            donor_model=self._donor_model,
+            trials={"total": trials.total, "least": trials.least},
+            searches=searches,
+            timings_ms=race.timings_ms,
+            errors=race.errors,
+            failures=race.failures,
+            timeline=scratch.timeline if scratch else (),
+            match_seconds=scratch.match_seconds if scratch else None,
+            cap_seconds=self._settings.cap_seconds if scratch else None,
+        )
+
+
+def _about(device: Device) -> dict[str, Any]:
+    return {
+        "fingerprint": device.fingerprint,
+        "target": device.target,
+        "threads": device.threads,
+        "machine": platform.machine(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {"tunebank": __version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,178 @@
+"""Tables of the experiments, as cells: for the terminal, for Markdown, for the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tunebank.lab.summary import ModelSummary, Spread, geometric_mean
+
+BEST = "mixed@60"
+_MODES = ("one", "mixed", "length", "scratch")
+_NONE = "-"
+
+
+@dataclass(frozen=True)
+class TableData:
+    """A table.
+
+    Attributes:
+        title: what it shows.
+        columns: the headings; all but the first stand to the right.
+        rows: the cells.
+        note: how to read it.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+def latency_table(summaries: Sequence[ModelSummary]) -> TableData:
+    """Latencies of all contestants."""
+    names = _contestants(summaries)
+    rows = [
+        (one.model, *(_number(one.latency_ms.get(name), "{:.2f}") for name in names))
+        for one in summaries
+    ]
+    return TableData(
+        "Latency, ms", ("model", *names), tuple(rows), "Medians; over repeats, median."
+    )
+
+
+def speedup_table(summaries: Sequence[ModelSummary]) -> TableData:
+    """What reuse within a minute comes to, against everyone."""
+    columns = ("model", "repeats", "over default", "over full", "over ONNX Runtime")
+    figures = [
+        (one.speedup.get(BEST), one.over_full.get(BEST), one.over_onnxruntime.get(BEST))
+        for one in summaries
+    ]
+    rows = [
+        (one.model, str(one.repeats), *map(_with_spread, spreads))
+        for one, spreads in zip(summaries, figures, strict=True)
+    ]
+    means = [
+        _plain(geometric_mean([s.median for s in column if s is not None]))
+        for column in zip(*figures, strict=True)
+    ]
+    rows.append(("geometric mean", "", *means))
+    return TableData(
+        "Reuse with 60 s of search: how many times faster",
+        columns,
+        tuple(rows),
+        "Over 1 is faster. Median over repeats [least, largest]; ratios are taken within one "
+        "interleaved run.",
+    )
+
+
+def fraction_table(summaries: Sequence[ModelSummary]) -> TableData:
+    """The paper's measure, for each mode and budget."""
+    names = sorted({n for one in summaries for n in one.searches}, key=_mode_and_budget)
+    rows = []
+    for one in summaries:
+        cells = [_number(one.fraction.get(name), "{:.2f}") for name in names]
+        full = _with_spread(one.speedup.get("full"))
+        rows.append((one.model, one.donor_model or _NONE, str(one.least_trials), full, *cells))
+    columns = ("model", "one donor", "trials", "full over default", *names)
+    return TableData(
+        "Fraction of full auto-scheduling's speed-up",
+        columns,
+        tuple(rows),
+        "(S - 1) / (S_full - 1), S over the default schedules. None where full auto-scheduling "
+        "gains less than 2 % over them. `trials`: the least of a kernel that takes time.",
+    )
+
+
+def scratch_table(summaries: Sequence[ModelSummary]) -> TableData:
+    """Auto-scheduling from scratch against the clock."""
+    rows = []
+    for one in summaries:
+        if one.scratch is None:
+            continue
+        found = one.scratch
+        matched = found.match_seconds is not None
+        more = "" if matched else "more than "
+        rows.append(
+            (
+                one.model,
+                f"{found.reuse_seconds:.0f}",
+                _NONE if found.same_time is None else f"{found.same_time:.2f}",
+                f"{more}{found.match_seconds or found.cap_seconds:.0f}",
+                f"{more}{found.times_longer:.1f}",
+            )
+        )
+    columns = (
+        "model", "reuse: search s", "latency at the same search time, relative to reuse",
+        "search s to match", "times longer",
+    )  # fmt: skip
+    return TableData(
+        "MetaSchedule from scratch, on our workers",
+        columns,
+        tuple(rows),
+        "It matches when its kernels, each measured alone, take no longer than those of reuse.",
+    )
+
+
+def search_table(summaries: Sequence[ModelSummary]) -> TableData:
+    """What the searches did."""
+    rows = []
+    for one in summaries:
+        for name in sorted(one.searches, key=_mode_and_budget):
+            found = one.searches[name]
+            counts = (
+                found.candidates, found.measured, found.invalid, found.failed, found.wrong,
+                found.without_donor, found.slower,
+            )  # fmt: skip
+            seconds = _with_spread(one.search_seconds.get(name), "{:.1f}")
+            rows.append((one.model, name, seconds, *map(str, counts)))
+    columns = (
+        "model", "search", "seconds", "candidates", "measured", "illegal", "failed", "wrong",
+        "kernels without donor", "kernels slower than default",
+    )  # fmt: skip
+    return TableData("Searches", columns, tuple(rows), "Counts are those of the first repeat.")
+
+
+def length_table(summaries: Sequence[ModelSummary]) -> TableData:
+    """One length of text as the donor of another."""
+    rows = [
+        (one.model, name.removeprefix("length@"), _with_spread(one.speedup.get(name)),
+         _with_spread(one.over_full.get(name)), _with_spread(one.over_onnxruntime.get(name)))
+        for one in summaries
+        for name in sorted(one.searches, key=_mode_and_budget)
+        if name.startswith("length@")
+    ]  # fmt: skip
+    return TableData(
+        "The same network for another length of text as the only donor",
+        ("model", "search s", "over default", "over full", "over ONNX Runtime"),
+        tuple(rows),
+        "Apart from all other figures: the donor is of the same architecture.",
+    )
+
+
+def _contestants(summaries: Sequence[ModelSummary]) -> list[str]:
+    """Rivals first, then searches by mode and budget."""
+    names = {name for one in summaries for name in one.latency_ms}
+    first = ["untuned", "full", "onnxruntime", "torch", "torch_compile"]
+    searches = sorted((name for name in names if "@" in name), key=_mode_and_budget)
+    return [name for name in first if name in names] + searches
+
+
+def _mode_and_budget(name: str) -> tuple[int, float]:
+    mode, _, budget = name.partition("@")
+    return _MODES.index(mode), float(budget)
+
+
+def _number(spread: Spread | None, form: str) -> str:
+    return _NONE if spread is None else form.format(spread.median)
+
+
+def _with_spread(spread: Spread | None, form: str = "{:.2f}") -> str:
+    if spread is None:
+        return _NONE
+    low, high = form.format(spread.low), form.format(spread.high)
+    return f"{form.format(spread.median)} [{low}, {high}]"
+
+
+def _plain(value: float) -> str:
+    return _NONE if value != value else f"{value:.2f}"
