@@ -24,14 +24,16 @@ def donor_scores(shares: Mapping[str, float], bank: Bank) -> dict[str, float]:
         shares: by class key, the share of the target's untuned time; they sum to 1.
         bank: the donors, without those that must not serve.
     """
-    scores = dict.fromkeys(bank.sources(), 0.0)
-    for class_key, share in shares.items():
-        kernels: dict[str, set[str]] = {}
-        for record in bank.find(class_key=class_key, best_per_kernel=1):
-            kernels.setdefault(record.source, set()).add(record.kernel_key)
-        for source, keys in kernels.items():
-            scores[source] += share * math.sqrt(len(keys))
+    scores = {source: _score(shares, bank, source) for source in bank.sources()}
     return dict(sorted(scores.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _score(shares: Mapping[str, float], bank: Bank, source: str) -> float:
+    score = 0.0
+    for class_key, share in shares.items():
+        best = bank.find(class_key=class_key, source=source, best_per_kernel=1)
+        score += share * math.sqrt(len({record.kernel_key for record in best}))
+    return score
 
 
 def class_shares(kernels: Iterable[Kernel], untuned_us: Mapping[str, float]) -> dict[str, float]:

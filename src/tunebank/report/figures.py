@@ -81,8 +81,8 @@ class HeatMap:
 
 def draw_bars(bars: Bars) -> Figure:
     """Grouped bars with whiskers."""
-    width = max(8.0, 0.28 * len(bars.groups) * (len(bars.series) + 1) + 2.0)
-    figure, axes = _new(1, 1, (width, 5.2))
+    width = 0.28 * len(bars.groups) * (len(bars.series) + 1) + 2.0
+    figure, axes = _new(1, 1, (min(max(width, 8.0), 15.0), 5.6))
     (axis,) = axes
     step = 0.86 / max(1, len(bars.series))
     for index, (name, values) in enumerate(bars.series.items()):
@@ -101,26 +101,25 @@ def draw_bars(bars: Bars) -> Figure:
         axis.axhline(height, color="black", linestyle=("-", "--", ":")[number % 3], lw=1.0)
         axis.annotate(name, (1.005, height), xycoords=("axes fraction", "data"), va="center",
                       fontsize=_FONT_SIZE - 2)  # fmt: skip
-    if bars.top is not None:
-        axis.set_ylim(min(0.0, axis.get_ylim()[0]), bars.top)
+    if bars.top is not None and axis.get_ylim()[1] > bars.top:
+        axis.set_ylim(top=bars.top)
     axis.set_xticks(range(len(bars.groups)), bars.groups, rotation=30, ha="right")
     axis.set_xlim(-0.6, len(bars.groups) - 0.4)
     axis.set_ylabel(bars.y_label)
     axis.set_title(bars.title, loc="left")
     axis.grid(axis="y", alpha=0.3)
     axis.set_axisbelow(True)
-    axis.legend(ncols=min(6, len(bars.series)), frameon=False, loc="upper left",
-                bbox_to_anchor=(0.0, -0.24))  # fmt: skip
+    figure.legend(ncols=min(6, len(bars.series)), frameon=False, loc="outside lower left")
     return figure
 
 
 def draw_curves(
-    panels: Sequence[Panel], *, title: str, x_label: str, y_label: str, columns: int = 4
+    panels: Sequence[Panel], *, title: str, x_label: str, y_label: str, columns: int = 5
 ) -> Figure:
     """Curves over a logarithmic axis, panel by panel, with one legend."""
     columns = min(columns, max(1, len(panels)))
     rows = math.ceil(len(panels) / columns)
-    figure, axes = _new(rows, columns, (3.6 * columns + 0.6, 2.9 * rows + 1.2))
+    figure, axes = _new(rows, columns, (2.9 * columns + 0.8, 2.7 * rows + 1.0))
     names = list(dict.fromkeys(name for panel in panels for name in panel.curves))
     handles: dict[str, Any] = {}
     for axis, panel in zip(axes, panels, strict=False):
@@ -137,11 +136,11 @@ def draw_curves(
         axis.set_xticks([0, 10, 60, 600], ["0", "10", "60", "600"])
         axis.minorticks_off()
         axis.set_title(panel.title, fontsize=_FONT_SIZE)
+        axis.set_xlabel(x_label, fontsize=_FONT_SIZE - 1)
         axis.grid(alpha=0.3)
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     figure.suptitle(title, x=0.01, ha="left")
-    figure.supxlabel(x_label, fontsize=_FONT_SIZE)
     figure.supylabel(y_label, fontsize=_FONT_SIZE)
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=6,
                   frameon=False)  # fmt: skip
