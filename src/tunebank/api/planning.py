@@ -46,7 +46,7 @@ def plan_model(
     device = detect_device(target, threads=threads)
     settings = ReuseSettings(budget_seconds=0.0, exclude_sources=tuple(exclude_sources))
     model = load(Path(path), device, (input_shapes, dims), silent)
-    with open_banks(banks, create=False) as bank:
+    with open_banks(banks, create=False, vector_lanes=device.vector_lanes) as bank:
         plan = reuse(model, bank, device, None, settings)
         choices = [plan.choices[kernel.key] for kernel in model.kernels]
         kernels = tuple(_planned(choice, bank, device) for choice in choices)

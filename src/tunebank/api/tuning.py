@@ -73,7 +73,7 @@ def tune_model(
         settings = TuneSettings(
             source=name, trials_per_kernel=trials_per_kernel, budget_seconds=time_budget_seconds
         )
-        with open_banks(banks) as bank:
+        with open_banks(banks, vector_lanes=device.vector_lanes) as bank:
             measured = tune(model.kernels, bank, device, measurer, settings, report=watch)
     if measured and not is_any_measured:
         raise nothing_measured(measured)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from tunebank.bank.record import Record
 
@@ -20,6 +20,7 @@ class BankStats:
         sources: records by model.
         devices: records by device fingerprint.
         size_bytes: size on disk, its write-ahead log included; None if it is not a file.
+        provenance: of a distilled bank, what it was made of; empty for others.
     """
 
     kernels: int
@@ -28,6 +29,7 @@ class BankStats:
     sources: dict[str, int]
     devices: dict[str, int]
     size_bytes: int | None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Bank(Protocol):

@@ -6,13 +6,13 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from importlib import resources
 from pathlib import Path
 from types import TracebackType
 
 from tunebank.bank.bank import Bank, BankStats
 from tunebank.bank.location import sqlite_path
 from tunebank.bank.record import Record
+from tunebank.bank.shipped import shipped_banks
 from tunebank.bank.sql import SqlBank
 
 ENVIRONMENT_VARIABLE = "TUNEBANK_BANK"
@@ -116,16 +116,12 @@ def default_url() -> str:
     return given or str(Path(platformdirs.user_data_dir("tunebank")) / "bank.db")
 
 
-def shipped_banks() -> list[Path]:
-    """The banks inside the package."""
-    folder = resources.files("tunebank.bank") / "data"
-    if not folder.is_dir():
-        return []
-    return sorted(Path(str(file)) for file in folder.iterdir() if file.name.endswith(".db"))
-
-
 def open_banks(
-    urls: Sequence[str] = (), *, include_shipped: bool = True, create: bool = True
+    urls: Sequence[str] = (),
+    *,
+    include_shipped: bool = True,
+    create: bool = True,
+    vector_lanes: int | None = None,
 ) -> BankChain:
     """The named banks, or the default one, and after them those inside the package.
 
@@ -135,6 +131,8 @@ def open_banks(
         include_shipped: whether the package's own banks are searched too.
         create: whether the first is made if it is not there. If not, a default bank that is
             not there counts as empty, and a named one is an error.
+        vector_lanes: of the CPU that is compiled for: which of the package's banks to search;
+            None searches all.
 
     Raises:
         BankError: a bank can't be opened.
@@ -146,7 +144,7 @@ def open_banks(
             is_made = (create and index == 0) or url == _IN_MEMORY
             banks.append(SqlBank(url, create=is_made, readonly=only_read))
         if include_shipped:
-            banks.extend(SqlBank(str(path), readonly=True) for path in shipped_banks())
+            banks.extend(SqlBank(str(path), readonly=True) for path in shipped_banks(vector_lanes))
     except BaseException:
         for bank in banks:
             bank.close()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tunebank.bank.chain import default_url, shipped_banks
+from tunebank.bank.chain import default_url
 from tunebank.bank.location import sqlite_path
+from tunebank.bank.shipped import shipped_banks
 from tunebank.bank.sql import SqlBank
 from tunebank.device.doctor import Check, check_disk
 from tunebank.errors import BankError

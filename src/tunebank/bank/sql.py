@@ -20,6 +20,7 @@ from tunebank.bank.schema import SCHEMA_VERSION, kernels, meta, metadata, record
 from tunebank.errors import BankError, UsageError
 
 _INSERT_CHUNK = 500
+_PROVENANCE = "provenance"
 _FASTEST_FIRST = (records.c.latency_us.is_(None), records.c.latency_us, records.c.id)
 _REMEDIES = (
     ("locked", "try again when no other process writes to it"),
@@ -146,6 +147,7 @@ class SqlBank:
                 sources=counts(records.c.source),
                 devices=counts(records.c.device),
                 size_bytes=file_bytes(self._path) if self._path else None,
+                provenance=self._provenance(connection),
             )
 
     def sources(self) -> list[str]:
@@ -158,15 +160,36 @@ class SqlBank:
         """See `Bank.prune`."""
         losers = records.c.id.not_in(_winners(keep, [], what="keep"))
         orphans = kernels.c.key.not_in(sa.select(records.c.kernel_key))
-        with self._errors("can't be written"):
-            with self._engine.begin() as connection:
-                dropped = connection.execute(sa.delete(records).where(losers))
-                connection.execute(sa.delete(kernels).where(orphans))
-            if self._path is not None:
-                with self._engine.connect() as connection:
-                    connection.execution_options(isolation_level="AUTOCOMMIT")
-                    connection.exec_driver_sql("VACUUM")
+        with self._errors("can't be written"), self._engine.begin() as connection:
+            dropped = connection.execute(sa.delete(records).where(losers))
+            connection.execute(sa.delete(kernels).where(orphans))
+        self.compact()
         return int(dropped.rowcount)
+
+    def compact(self) -> None:
+        """Gives the space of what was dropped back; does nothing to a database that is no file."""
+        if self._path is None:
+            return
+        with self._errors("can't be written"), self._engine.connect() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+            connection.exec_driver_sql("VACUUM")
+
+    def set_provenance(self, text: str) -> None:
+        """Notes what the bank was made of, as a JSON object."""
+        row = {"name": _PROVENANCE, "value": text}
+        with self._errors("can't be written"), self._engine.begin() as connection:
+            connection.execute(sa.delete(meta).where(meta.c.name == _PROVENANCE))
+            connection.execute(sa.insert(meta), [row])
+
+    def _provenance(self, connection: sa.Connection) -> dict[str, Any]:
+        query = sa.select(meta.c.value).where(meta.c.name == _PROVENANCE)
+        try:
+            found = json.loads(connection.scalar(query) or "{}")
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            raise BankError(f"{self.name}: its provenance is damaged; restore it from a copy")
+        return found
 
     def _select(self, conditions: Sequence[Any], *, limit: int | None) -> list[Record]:
         query = (

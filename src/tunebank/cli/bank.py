@@ -7,7 +7,7 @@ runs, so that `--help` is quick.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,26 +113,44 @@ def show(url: str | None, as_json: bool, record_id: str) -> None:
 
 @bank.command()
 @_options
-def stats(url: str | None, as_json: bool) -> None:
-    """Count what the bank holds.
+@click.option("--shipped", is_flag=True, help="Of the banks that come with the package.")
+def stats(url: str | None, as_json: bool, shipped: bool) -> None:
+    """Count what the bank holds, and say where a distilled one is from.
 
     \b
     Example:
-      tunebank bank stats --json
+      tunebank bank stats --shipped
     """
-    with _open(url) as opened:
-        counted = asdict(opened.stats())
-        name = opened.name
+    from tunebank.bank import SqlBank, shipped_banks, vector_lanes_here
+
+    if not shipped:
+        with _open(url) as opened:
+            found = [{"bank": opened.name} | asdict(opened.stats())]
+    else:
+        used = shipped_banks(vector_lanes_here())
+        found = []
+        for file in shipped_banks():
+            with SqlBank(str(file), readonly=True) as opened:
+                about = {"bank": opened.name, "is_for_this_cpu": file in used}
+                found.append(about | asdict(opened.stats()))
     if as_json:
-        print_json({"bank": name} | counted)
+        print_json({"banks": found} if shipped else found[0])
         return
-    rows = [("bank", name)]
-    for field, value in counted.items():
+    for one in found:
+        _print_table(("what", "count"), list(_stats_rows(one)))
+        click.echo()
+
+
+def _stats_rows(stats: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Each figure of a bank as a row; those of a group behind its name."""
+    for field, value in stats.items():
         if isinstance(value, dict):
-            rows.extend((f"{field}: {key}", str(count)) for key, count in value.items())
+            for key, inner in value.items():
+                yield from _stats_rows({f"{field}: {key}": inner})
+        elif isinstance(value, list):
+            yield field, ", ".join(map(str, value))
         else:
-            rows.append((field, _text(value)))
-    _print_table(("what", "count"), rows)
+            yield field, {True: "yes", False: "no"}.get(value, _text(value))
 
 
 @bank.command("import")
@@ -211,6 +229,31 @@ def prune(url: str | None, as_json: bool, keep: int) -> None:
     with _open(url) as opened:
         dropped = opened.prune(keep=keep)
     print_data({"dropped": dropped}, f"{dropped} records dropped", as_json)
+
+
+@bank.command()
+@_options
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--keep",
+    type=click.IntRange(min=1),
+    default=6,
+    show_default=True,
+    help="Records of each kernel and device at most.",
+)
+def distil(url: str | None, as_json: bool, file: Path, keep: int) -> None:
+    """Write a small bank to FILE: of each kernel the best few records that differ in kind.
+
+    \b
+    Example:
+      tunebank bank distil small.db --bank zoo.db --keep 6
+    """
+    from tunebank.bank import distil as write_small
+
+    with _open(url) as opened:
+        made_of = write_small(opened, file, keep=keep)
+    text = "{records} records of {kernels} kernels, from {trials} trials".format(**made_of)
+    print_data({"file": str(file)} | made_of, text, as_json)
 
 
 @bank.command()
