@@ -71,6 +71,7 @@ def test_public_surface_is_pinned() -> None:
         "compile_model",
         "load",
         "plan_model",
+        "profile_artifact",
         "tune_model",
     ]
     assert all(hasattr(tunebank, name) for name in tunebank.__all__)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         bench_artifact,
         compile_model,
         plan_model,
+        profile_artifact,
         tune_model,
     )
     from tunebank.runtime.session import Session, load
@@ -33,6 +34,7 @@ __all__ = [
     "compile_model",
     "load",
     "plan_model",
+    "profile_artifact",
     "tune_model",
 ]
 
@@ -42,6 +44,7 @@ _HOMES = {
     "compile_model": "tunebank.api",
     "load": "tunebank.runtime.session",
     "plan_model": "tunebank.api",
+    "profile_artifact": "tunebank.api",
     "tune_model": "tunebank.api",
 }
 

@@ -11,11 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunebank.runtime.manifest import Function, Latency, Manifest, VerificationResult
+from tunebank.runtime.manifest import (
+    Function,
+    KernelEntry,
+    Latency,
+    Manifest,
+    VerificationResult,
+)
 
 if TYPE_CHECKING:
     from tunebank.model import FrontHalf
     from tunebank.runtime.bench import LatencySamples, Ratio
+    from tunebank.runtime.profile import CallProfile, Profile
     from tunebank.search import Plan
 
 _KERNEL_KEYS = (
@@ -173,6 +180,51 @@ class BenchResult:
                 for name, samples in self.against.items()
             },
         }
+
+
+@dataclass(frozen=True)
+class ProfileResult:
+    """Where an artifact's time goes.
+
+    Attributes:
+        manifest: what the artifact says of itself.
+        threads: threads that it ran on.
+        peak_gflop_per_s: what the machine can do, measured.
+        profile: the times.
+    """
+
+    manifest: Manifest
+    threads: int
+    peak_gflop_per_s: float
+    profile: Profile
+
+    def to_json(self) -> dict[str, Any]:
+        """What `tunebank bench --profile --json` prints."""
+        entries = {entry.symbol: entry for entry in self.manifest.kernels}
+        return {
+            "model": self.manifest.model,
+            "threads": self.threads,
+            "run_us": self.profile.run_us,
+            "between_us": self.profile.between_us,
+            "peak_gflop_per_s": self.peak_gflop_per_s,
+            "kernels": [
+                _profile_json(program, entries.get(program.symbol))
+                for program in self.profile.programs
+            ],
+        }
+
+
+def _profile_json(program: CallProfile, entry: KernelEntry | None) -> dict[str, Any]:
+    """One program; of one that is no kernel of ours the operations are not known."""
+    each_us = program.total_us / program.calls
+    return {
+        "name": entry.name if entry else program.symbol,
+        "calls": program.calls,
+        "total_us": program.total_us,
+        "gflop": entry.gflop if entry else None,
+        "gflop_per_s": entry.gflop / each_us * 1e6 if entry and each_us else None,
+        "alone_us": entry.latency_us if entry else None,
+    }
 
 
 def _verified_json(verified: VerificationResult | None) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""An artifact timed against others."""
+"""An artifact timed: against others, or kernel by kernel."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from tunebank.api.common import PathLike, Report, silent
 from tunebank.api.planning import default_plan
 from tunebank.contest import contestants
-from tunebank.results import BenchResult
+from tunebank.device import detect_device, peak_gflop_per_s
+from tunebank.results import BenchResult, ProfileResult
 from tunebank.runtime.bench import bench, ratio
+from tunebank.runtime.feed import random_feed
+from tunebank.runtime.profile import profile
 from tunebank.runtime.session import Session
 
 
@@ -46,4 +49,27 @@ def bench_artifact(
         artifact=samples[own],
         against={name: samples[name] for name in others},
         speedups={name: ratio(samples[name], samples[own]) for name in others},
+    )
+
+
+def profile_artifact(
+    path: PathLike, *, threads: int | None = None, report: Report = silent
+) -> ProfileResult:
+    """Tells where an artifact's time goes: each kernel timed in the model.
+
+    Args:
+        path: the artifact's folder.
+        threads: threads to run on; None takes those of the artifact.
+        report: called with a line of text.
+    """
+    session = Session(path, threads=threads)
+    manifest = session.manifest
+    report("measuring what this machine can do")
+    peak = peak_gflop_per_s(detect_device(manifest.target, threads=session.threads))
+    report("profiling")
+    return ProfileResult(
+        manifest=manifest,
+        threads=session.threads,
+        peak_gflop_per_s=peak,
+        profile=profile(session, random_feed(manifest.functions[0].inputs)),
     )

@@ -19,6 +19,7 @@ from typing import Any
 
 from tunebank._version import __version__
 from tunebank.build.compile import build
+from tunebank.build.place import symbol_of
 from tunebank.device import Device
 from tunebank.errors import UsageError
 from tunebank.measure.pool import WorkerPool
@@ -152,6 +153,7 @@ def kernel_entry(choice: Choice) -> KernelEntry:
     values["class"] = kernel.class_key
     return KernelEntry(
         name=kernel.name,
+        symbol=symbol_of(kernel),
         weight=kernel.weight,
         gflop=kernel.gflop,
         **values,

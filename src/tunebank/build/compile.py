@@ -19,7 +19,7 @@ from tvm.relax.vm_build import VMExecutable
 from tvm.support import cc
 
 from tunebank.build.objects import build_objects
-from tunebank.build.place import placed_module
+from tunebank.build.place import kernel_key_of, placed_module
 from tunebank.device import Device
 from tunebank.errors import TargetError, UsageError
 from tunebank.measure.pool import WorkerPool
@@ -77,7 +77,7 @@ def build(
             break
         for name, reason in objects.failures.items():
             report(f"kernel {name} does not build ({reason[:200]}): it gets the reference schedule")
-        plan = _without(plan, {model.kernel_of.get(name, "") for name in objects.failures})
+        plan = _without(plan, {kernel_key_of(name) for name in objects.failures})
     else:
         name, reason = next(iter(objects.failures.items()))
         raise TargetError(f"can't make code for kernel {name}: {reason[:300]}")

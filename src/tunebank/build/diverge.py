@@ -31,6 +31,7 @@ from tvm.runtime.vm import VirtualMachine
 
 from tunebank import _tvm
 from tunebank.build.agreement import Print, first_unaccounted
+from tunebank.build.place import symbol_of
 from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.measure.compare import Array, Difference, difference
@@ -88,7 +89,7 @@ class _Call:
     """A call of a kernel in the graph.
 
     Attributes:
-        names: what its program may be called in the artifact, up to digits at the end.
+        names: what its program may be called in the artifact.
         kernel: the kernel.
         constants: the constants among its arguments, by position.
         inputs: how many arguments it has.
@@ -186,8 +187,7 @@ class _Inspector:
         """The call of the graph that this is; calls that only reshape are not made at all."""
         for position in range(self._position, len(self._expected)):
             call = self._expected[position]
-            is_named = any(_is_named_after(symbol, name) for name in call.names)
-            if is_named and arguments > call.inputs:
+            if symbol in call.names and arguments > call.inputs:
                 self._position = position + 1
                 return call
         return None
@@ -232,13 +232,12 @@ def _machine(folder: Path, manifest: Manifest) -> VirtualMachine:
 def _calls(model: Model, function: str) -> list[_Call]:
     """The calls of kernels in the order in which they run."""
     kernels = {kernel.key: kernel for kernel in model.kernels}
-    first_name: dict[str, str] = {}  # all calls of a kernel share the program of the first
     calls = []
     for var in main_functions(model.module):
         for value in _call_tirs(model.module[var]):
             name = str(value.args[0].name_hint)
             kernel = kernels[model.kernel_of[name]]
-            names = (first_name.setdefault(kernel.key, name), name)
+            names = (symbol_of(kernel), name)  # the latter if it was left unscheduled
             if str(var.name_hint) == function:
                 fields = list(value.args[1].fields)
                 constants = {
@@ -255,20 +254,11 @@ def _call_tirs(function: Any) -> Iterator[Any]:
                 yield binding.value
 
 
-def _is_named_after(symbol: str, name: str) -> bool:
-    """Whether a program may be the scheduled one of that name: digits make it unique."""
-    rest = symbol.removeprefix(name)
-    return not rest or (rest != symbol and rest.isdigit())
-
-
 def _array(tensor: Any) -> Array:
     return tensor.numpy()  # type: ignore[no-any-return]
 
 
 def _entry(manifest: Manifest, kernel: Kernel) -> KernelEntry | None:
     """What the manifest says of the kernel's schedule."""
-    for entry in manifest.kernels:
-        same = entry.class_ == kernel.class_key and entry.name == kernel.name
-        if same and entry.weight == kernel.weight and math.isclose(entry.gflop, kernel.gflop):
-            return entry
-    return None
+    symbol = symbol_of(kernel)
+    return next((entry for entry in manifest.kernels if entry.symbol == symbol), None)

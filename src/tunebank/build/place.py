@@ -19,6 +19,7 @@ from tvm.relax.expr_functor import PyExprMutator, mutator
 from tvm.s_tir.transform import RemoveWeightLayoutRewriteBlock
 
 from tunebank import _tvm
+from tunebank.kernel import Kernel
 from tunebank.measure.packing import Packing, packings
 from tunebank.model import Model, main_functions
 from tunebank.search import Plan
@@ -29,8 +30,9 @@ _CALL_TIR = "relax.call_tir"
 
 @dataclass(frozen=True)
 class _Placed:
-    """A kernel's scheduled program, and how its weights are packed."""
+    """A kernel's scheduled program, what it is called, and how its weights are packed."""
 
+    symbol: str
     func: tirx.PrimFunc
     packings: tuple[Packing, ...] = ()
 
@@ -57,12 +59,22 @@ class _Weights:
         return self._packed[weight, how]
 
 
+def symbol_of(kernel: Kernel) -> str:
+    """What a kernel's scheduled program is called in the artifact; see `kernel_key_of`."""
+    return f"{kernel.name}_{kernel.key}"
+
+
+def kernel_key_of(symbol: str) -> str:
+    """The key of the kernel that a scheduled program is of; of another program nonsense."""
+    return symbol.rpartition("_")[2]
+
+
 def placed_module(model: Model, plan: Plan) -> ir.IRModule:
     """The model's graph with every kernel under the plan's schedule."""
     calls = _calls_by_kernel(model)
     weights = _Weights()
     placed = {
-        key: _place(choice.scheduled.module, calls[key], weights)
+        key: _place(choice.kernel, choice.scheduled.module, calls[key], weights)
         for key, choice in plan.choices.items()
         if choice.scheduled is not None and key in calls
     }
@@ -74,19 +86,21 @@ def placed_module(model: Model, plan: Plan) -> ir.IRModule:
     return relax.transform.DeadCodeElimination(names)(rewriter.builder_.get())
 
 
-def _place(scheduled: ir.IRModule, calls: list[ir.Call], weights: _Weights) -> _Placed:
+def _place(
+    kernel: Kernel, scheduled: ir.IRModule, calls: list[ir.Call], weights: _Weights
+) -> _Placed:
     """The program to put in a kernel's place, without the packing where that can be done."""
     # A private function of a module has no symbol of its own.
     func = scheduled["main"].without_attr("global_symbol")
     try:
-        placed = _Placed(func, tuple(packings(scheduled)))
+        placed = _Placed(symbol_of(kernel), func, tuple(packings(scheduled)))
         for call in calls:
             for packing in placed.packings:
                 weights.packed(call.args[1].fields[packing.position], packing)
     except (AttributeError, KeyError, IndexError, ValueError):
         # A weight that the model computes, or a packing that is no copy: the kernel itself
         # packs at each call, as its schedule says.
-        return _Placed(func)
+        return _Placed(symbol_of(kernel), func)
     if not placed.packings:
         return placed
     stripped = RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(scheduled)["main"]
@@ -122,14 +136,13 @@ class _Rewriter(PyExprMutator):  # type: ignore[misc]
         call = self.visit_expr_post_order(call)
         if getattr(call.op, "name", "") != _CALL_TIR:
             return call
-        name = str(call.args[0].name_hint)
-        key = self._kernel_of.get(name, "")
+        key = self._kernel_of.get(str(call.args[0].name_hint), "")
         target = self._placed.get(key)
         if target is None:
             return call
         if key not in self._vars:
             # A variable of its own: packed weights change the function's type.
-            self._vars[key] = self.builder_.add_func(target.func, name)
+            self._vars[key] = self.builder_.add_func(target.func, target.symbol)
         arguments = list(call.args[1].fields)
         for packing in target.packings:
             weight = arguments[packing.position]

@@ -9,6 +9,7 @@ from tunebank.device.device import (
     missing_features,
     vector_lanes_of,
 )
+from tunebank.device.peak import peak_gflop_per_s
 
 __all__ = [
     "Device",
@@ -17,5 +18,6 @@ __all__ = [
     "cpu_flags",
     "detect_device",
     "missing_features",
+    "peak_gflop_per_s",
     "vector_lanes_of",
 ]

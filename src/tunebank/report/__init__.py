@@ -3,9 +3,11 @@
 from tunebank.report.bench import BenchRow, bench_rows
 from tunebank.report.kernels import KernelRow, kernel_rows, summary_lines
 from tunebank.report.plan import PlanRow, plan_lines, plan_rows
+from tunebank.report.profile import PROFILE_COLUMNS, profile_rows
 from tunebank.report.table import print_bench, print_kernels, print_plan, print_table
 
 __all__ = [
+    "PROFILE_COLUMNS",
     "BenchRow",
     "KernelRow",
     "PlanRow",
@@ -17,5 +19,6 @@ __all__ = [
     "print_kernels",
     "print_plan",
     "print_table",
+    "profile_rows",
     "summary_lines",
 ]

@@ -118,11 +118,16 @@ class SearchSummary(_Entry):
 
 
 class KernelEntry(_Entry):
-    """A kernel, and the schedule that it got; see `tunebank.search.Choice`."""
+    """A kernel, and the schedule that it got; see `tunebank.search.Choice`.
+
+    Attributes:
+        symbol: what its program is called in the library.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     name: str
+    symbol: str = ""
     class_: str = Field(alias="class")
     weight: int
     gflop: float

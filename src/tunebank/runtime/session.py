@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,19 @@ class Session:
             with _tvm.running_on(self.threads):
                 results = self._callables[function.name].run(arrays)
             return [results[position].numpy() for position in positions]
+
+    @contextmanager
+    def instrumented(self, on_call: Callable[..., int]) -> Iterator[None]:
+        """Inside, something is called before and after each call that the machine makes.
+
+        Args:
+            on_call: see TVM's `VirtualMachine.set_instrument`.
+        """
+        self._machine.set_instrument(on_call)
+        try:
+            yield
+        finally:
+            self._machine.set_instrument(None)
 
     def _shapes_text(self, arrays: Mapping[str, Array]) -> str:
         """Which shapes were given, and which there are."""
