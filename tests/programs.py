@@ -22,6 +22,7 @@ from tunebank.model import Model, ModelFunction  # noqa: E402
 
 def conv2d(
     *,
+    batch: int = 1,
     size: int = 8,
     cin: int = 8,
     cout: int = 16,
@@ -34,12 +35,12 @@ def conv2d(
     epilogue: Sequence[str] = (),
     names: str = "",
 ) -> tirx.PrimFunc:
-    """A convolution of (1, size, size, cin) with (window, window, cin, cout)."""
+    """A convolution of (batch, size, size, cin) with (window, window, cin, cout)."""
     reach = dilation * (window - 1)
     pad = reach // 2 if padding is None else padding
     out = (size + 2 * pad - reach - 1) // stride + 1
     is_last = layout == "NHWC"
-    shape = (1, size, size, cin) if is_last else (1, cin, size, size)
+    shape = (batch, size, size, cin) if is_last else (batch, cin, size, size)
     weight_shape = (window, window, cin, cout) if is_last else (cout, cin, window, window)
     x = te.placeholder(shape, dtype, name=f"{names}x")
     w = te.placeholder(weight_shape, dtype, name=f"{names}w")
@@ -55,7 +56,7 @@ def conv2d(
         place = (n, rc, y * stride + ry * dilation, z * stride + rx * dilation)
         return te.sum(padded(*place) * w(c, rc, ry, rx), axis=[rc, ry, rx])
 
-    out_shape = (1, out, out, cout) if is_last else (1, cout, out, out)
+    out_shape = (batch, out, out, cout) if is_last else (batch, cout, out, out)
     rule = channels_last if is_last else channels_first
     result = te.compute(out_shape, rule, name=f"{names}conv")
     return _function([x, w], result, epilogue, names)

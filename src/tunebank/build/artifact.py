@@ -36,6 +36,7 @@ from tunebank.runtime.manifest import (
     Versions,
     sha256_of,
 )
+from tunebank.schedule.winograd import error_growth
 from tunebank.search import Choice, Plan
 
 _PROGRAM = "program.vm"
@@ -154,6 +155,7 @@ def kernel_entry(choice: Choice) -> KernelEntry:
     return KernelEntry(
         name=kernel.name,
         symbol=symbol_of(kernel),
+        error_growth=error_growth(choice.scheduled.trace) if choice.scheduled else 1.0,
         weight=kernel.weight,
         gflop=kernel.gflop,
         **values,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tunebank.build.diverge import first_divergence
 from tunebank.build.finding import Finding
+from tunebank.build.place import kernel_key_of
 from tunebank.build.tolerance import expected_rounding
 from tunebank.build.verify import verify
 from tunebank.device import detect_device
@@ -58,7 +59,9 @@ def _verified(
         model.reference,
         function.inputs,
         threads=session.threads,
-        rounding=expected_rounding(model.module, function=function.name),
+        rounding=expected_rounding(
+            model.module, function=function.name, growth=_growth(model, session.manifest)
+        ),
     )
     if found.failure is not None:
         raise VerificationError(
@@ -69,6 +72,12 @@ def _verified(
     # The manifest keeps what a reader of it can use.
     kept = {name: getattr(found, name) for name in VerificationResult.model_fields}
     return VerificationResult(**kept)
+
+
+def _growth(model: Model, manifest: Manifest) -> dict[str, float]:
+    """By tensor program of the graph, how many times more than a plain sum its schedule rounds."""
+    by_key = {kernel_key_of(entry.symbol): entry.error_growth for entry in manifest.kernels}
+    return {name: by_key.get(key, 1.0) for name, key in model.kernel_of.items()}
 
 
 def _cause(

@@ -20,8 +20,9 @@ from tvm.s_tir.transform import RemoveWeightLayoutRewriteBlock
 
 from tunebank import _tvm
 from tunebank.kernel import Kernel
-from tunebank.measure.packing import Packing, packings
+from tunebank.measure.packing import Packing, WinogradPacking, packings
 from tunebank.model import Model, main_functions
+from tunebank.schedule.reference import reference_module
 from tunebank.search import Plan
 from tunebank.search.sharing import PLAIN, packing_text
 
@@ -98,6 +99,9 @@ def _place(
             for packing in placed.packings:
                 weights.packed(call.args[1].fields[packing.position], packing)
     except (AttributeError, KeyError, IndexError, ValueError):
+        if any(isinstance(packing, WinogradPacking) for packing in packings(scheduled)):
+            # Its program takes no plain weight.
+            func = reference_module(kernel)["main"].without_attr("global_symbol")
         # A weight that the model computes, or a packing that is no copy: the kernel itself
         # packs at each call, as its schedule says.
         return _Placed(symbol_of(kernel), func)

@@ -13,6 +13,7 @@ It knows nothing of the model's conditioning; see `reference.py` for what does.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from tvm import ir, relax, tirx
@@ -22,12 +23,15 @@ from tunebank.measure.rounding import rounding_variance
 _CALL_TIR = "relax.call_tir"
 
 
-def expected_rounding(module: ir.IRModule, *, function: str = "main") -> float:
+def expected_rounding(
+    module: ir.IRModule, *, function: str = "main", growth: Mapping[str, float] | None = None
+) -> float:
     """Relative error to expect between two right evaluations of a model.
 
     Args:
         module: the fused graph, whose function calls unscheduled tensor programs.
         function: which function.
+        growth: by tensor program, how many times more than a plain sum its algorithm rounds.
     """
     own: dict[str, float] = {}
     reached: dict[Any, float] = {}
@@ -36,12 +40,14 @@ def expected_rounding(module: ir.IRModule, *, function: str = "main") -> float:
         for binding in block.bindings:
             value = binding.value
             before = max((reached.get(var, 0.0) for var in _variables(value)), default=0.0)
-            reached[binding.var] = before + _own_variance(module, value, own)
+            reached[binding.var] = before + _own_variance(module, value, own, growth or {})
             deepest = max(deepest, reached[binding.var])
     return math.sqrt(2.0 * deepest)
 
 
-def _own_variance(module: ir.IRModule, value: Any, known: dict[str, float]) -> float:
+def _own_variance(
+    module: ir.IRModule, value: Any, known: dict[str, float], growth: Mapping[str, float]
+) -> float:
     """Of the kernel that a binding calls; other bindings round nothing."""
     if getattr(getattr(value, "op", None), "name", "") != _CALL_TIR:
         return 0.0
@@ -49,7 +55,8 @@ def _own_variance(module: ir.IRModule, value: Any, known: dict[str, float]) -> f
     name = str(variable.name_hint)
     if name not in known:
         func = module[variable]
-        known[name] = rounding_variance(func) if isinstance(func, tirx.PrimFunc) else 0.0
+        variance = rounding_variance(func) if isinstance(func, tirx.PrimFunc) else 0.0
+        known[name] = growth.get(name, 1.0) ** 2 * variance
     return known[name]
 
 

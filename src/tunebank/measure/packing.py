@@ -11,7 +11,7 @@ Its index expressions are evaluated here on whole arrays.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from tvm import ir, tirx
 from tvm.s_tir import SBlock
 
 from tunebank.kernel import block_sites
+from tunebank.schedule.winograd import ATTRIBUTE, WEIGHT
 
 Array = np.ndarray[Any, Any]
 _ANNOTATION = "meta_schedule.layout_rewrite_preproc"
@@ -34,11 +35,15 @@ _OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
 
 
 @dataclass(frozen=True)
-class Packing:
-    """How one parameter is packed: its position, and the block that does it."""
+class BlockPacking:
+    """How a parameter is packed: its position, and the block of the program that does it."""
 
     position: int
     block: SBlock
+
+    def plain_shape(self, packed: Sequence[int]) -> tuple[int, ...]:
+        """The shape of the parameter in the program: as the kernel has it."""
+        return tuple(packed)
 
     def apply(self, weight: Array) -> Array:
         """The packed weight.
@@ -58,12 +63,46 @@ class Packing:
         return packed
 
 
+@dataclass(frozen=True)
+class WinogradPacking:
+    """A 3x3 convolution's weight as Winograd's minimal filtering wants it; see `winograd.py`.
+
+    Attributes:
+        position: of the parameter.
+        outputs: m, results of a tile in one dimension.
+        columns: of the register tile.
+    """
+
+    position: int
+    outputs: int
+    columns: int
+
+    def plain_shape(self, packed: Sequence[int]) -> tuple[int, ...]:
+        """The shape that the kernel's own weight has, (3, 3, C, K)."""
+        _, groups, channels, columns = packed
+        return (3, 3, channels, groups * columns)
+
+    def apply(self, weight: Array) -> Array:
+        """G g G' in double precision, (3, 3, C, K) → ((m+2)², K / columns, C, columns)."""
+        factors = np.array(WEIGHT[self.outputs])
+        whole = np.einsum("ir,rsck,js->ijck", factors, weight.astype(np.float64), factors)
+        values, channels = whole.shape[0] ** 2, whole.shape[2]
+        split = whole.reshape(values, channels, -1, self.columns)
+        return np.ascontiguousarray(split.transpose(0, 2, 1, 3)).astype(weight.dtype)
+
+
+Packing = BlockPacking | WinogradPacking
+"""How one parameter is packed."""
+
+
 def packings(module: ir.IRModule) -> list[Packing]:
     """The packings of a scheduled program's parameters."""
     (func,) = (func for _, func in module.functions_items())
+    if func.attrs is not None and ATTRIBUTE in func.attrs:
+        return [WinogradPacking(*(int(value) for value in func.attrs[ATTRIBUTE]))]
     positions = {param: index for index, param in enumerate(func.params)}
     return [
-        Packing(positions[site.block.body.value.source], site.block)
+        BlockPacking(positions[site.block.body.value.source], site.block)
         for site in block_sites(func)
         if _ANNOTATION in site.block.annotations
     ]

@@ -80,8 +80,13 @@ class Worker:
         # The parameter takes the packed weight's shape: packing is not part of a run.
         stripped = RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(module)
         run, lower_seconds, codegen_seconds = _build(stripped, request["target"])
+        packed = packings(module)
+        plain = _parameters(module)
+        for one in packed:
+            dtype, shape = plain[one.position]
+            plain[one.position] = (dtype, one.plain_shape(shape))
         self._programs[request["ticket"]] = _Program(
-            run, request["indices"], _parameters(stripped), _parameters(module), packings(module)
+            run, request["indices"], _parameters(stripped), plain, packed
         )
         return {
             "build_seconds": time.perf_counter() - start,

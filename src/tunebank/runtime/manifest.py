@@ -122,12 +122,14 @@ class KernelEntry(_Entry):
 
     Attributes:
         symbol: what its program is called in the library.
+        error_growth: how many times more than a plain sum its algorithm rounds.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     name: str
     symbol: str = ""
+    error_growth: float = 1.0
     class_: str = Field(alias="class")
     weight: int
     gflop: float

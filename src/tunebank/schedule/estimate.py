@@ -9,6 +9,7 @@ from tunebank.kernel import Kernel
 from tunebank.schedule.registers import column_period, tile_efficiency
 from tunebank.schedule.roles import tile_roles
 from tunebank.schedule.trace import Instruction, Trace
+from tunebank.schedule.winograd import expected_octaves_of, parameters_of
 
 _LONG_BODY = 64  # vector instructions
 _LONG_BODY_WEIGHT = 0.25
@@ -79,6 +80,8 @@ def expected_octaves(trace: Trace, kernel: Kernel, device: Device) -> float:
     little more: long bodies leave the registers' live ranges, and later the instruction cache,
     to chance, and take long to compile.
     """
+    if (winograd := parameters_of(trace)) is not None:
+        return expected_octaves_of(kernel, device, winograd)
     tile = register_tile(trace, kernel)
     if tile is None:
         return 0.0

@@ -20,6 +20,8 @@ from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.schedule.grammar import check_trace
 from tunebank.schedule.trace import Trace
+from tunebank.schedule.winograd import parameters_of
+from tunebank.schedule.winograd_program import winograd_module
 
 _SEED = 1  # of the sampler: the same kernel gives the same sketches in every process
 
@@ -36,12 +38,15 @@ class Scheduled:
         kernel: the kernel.
         trace: the schedule.
         schedule: TVM's schedule, post-processed. In its program a pre-packed weight is still
-            an argument in its plain layout, followed by a block that packs it.
+            an argument in its plain layout, followed by a block that packs it. None for a
+            schedule that is a program of its own.
+        program: that program.
     """
 
     kernel: Kernel
     trace: Trace
-    schedule: s_tir.Schedule = field(repr=False, compare=False)
+    schedule: s_tir.Schedule | None = field(repr=False, compare=False)
+    program: ir.IRModule | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def from_schedule(cls, kernel: Kernel, schedule: s_tir.Schedule) -> Scheduled:
@@ -51,7 +56,7 @@ class Scheduled:
     @property
     def module(self) -> ir.IRModule:
         """The program."""
-        return self.schedule.mod
+        return self.program if self.schedule is None else self.schedule.mod
 
 
 class Space:
@@ -93,6 +98,9 @@ class Space:
         # A trace can make TVM allocate by its own factors; a bad one must not kill the process.
         schedule = s_tir.Schedule(self.kernel.module, debug_mask="none", error_render_level="none")
         try:
+            if (parameters := parameters_of(trace)) is not None:
+                program = winograd_module(self.kernel, self.device, parameters)
+                return Scheduled(self.kernel, trace, None, program)
             check_trace(trace)
             TvmTrace.apply_json_to_schedule(trace.to_json(self.kernel.blocks), schedule)
             schedule.enter_postproc()

@@ -73,9 +73,10 @@ class CostModel:
         self._waiting: dict[str, tuple[TuneContext, list[_Sample]]] = {}
 
     def learn(self, context: TuneContext, measured: Sequence[_Sample], *, kernel_key: str) -> None:
-        """Takes in measurements of one kernel."""
-        if measured:
-            self._waiting.setdefault(kernel_key, (context, []))[1].extend(measured)
+        """Takes in measurements of one kernel; of programs that are not of its space none."""
+        known = [pair for pair in measured if pair[0].schedule is not None]
+        if known:
+            self._waiting.setdefault(kernel_key, (context, []))[1].extend(known)
 
     def train(self) -> XGBModel:
         """Learns what was taken in; returns TVM's model."""
@@ -119,8 +120,13 @@ class Evolution:
         self._started = False
 
     def observe(self, measured: Sequence[tuple[Scheduled, Measurement]]) -> None:
-        """Takes in measurements, whoever proposed the schedules."""
+        """Takes in measurements, whoever proposed the schedules.
+
+        Those of programs that are not of its space are no parents.
+        """
         for scheduled, result in measured:
+            if scheduled.schedule is None:
+                continue
             self._database.commit_tuning_record(
                 TuningRecord(
                     scheduled.schedule.trace,

@@ -12,6 +12,7 @@ from tunebank.kernel import Kernel
 from tunebank.measure import Measurement
 from tunebank.schedule import IllegalScheduleError, Scheduled, Space, Trace, default_traces
 from tunebank.schedule.estimate import expected_octaves
+from tunebank.schedule.winograd import winograd_traces
 from tunebank.search.evolution import REFINE, CostModel, Evolution
 from tunebank.search.plan import Choice, MatchLevel, Origin
 from tunebank.transfer import Candidate, Donor, rank
@@ -107,7 +108,9 @@ class KernelSearch:
     @property
     def can_refine(self) -> bool:
         """Whether the design space has decisions to vary."""
-        return self.kernel.anchor is not None and self._best is not None
+        if self.kernel.anchor is None or self._best is None or self._best.proposal is None:
+            return False
+        return self._best.proposal.scheduled.schedule is not None
 
     def first(self, donors: int) -> list[Proposal]:
         """The default schedule and the best-ranked donors' candidates."""
@@ -227,8 +230,15 @@ class KernelSearch:
             others = [
                 Candidate(trace, None, self._expected(trace) + _RELATIVE_COST) for trace in traces
             ]
-            return default, others
+            return default, [*others, *self._winograd()]
         return None, []
+
+    def _winograd(self) -> list[Candidate]:
+        """The kernel by another algorithm, where that promises more."""
+        return [
+            Candidate(trace, None, expected_octaves(trace, self.kernel, self._device))
+            for trace in winograd_traces(self.kernel, self._device)
+        ]
 
     def _expected(self, trace: Trace) -> float:
         """Expected cost of a default schedule; see `Candidate.cost`."""

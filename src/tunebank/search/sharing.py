@@ -21,7 +21,7 @@ from typing import Any
 from tvm import DataType, ir, relax, tirx
 
 from tunebank.kernel import Kernel
-from tunebank.measure.packing import Packing, packings
+from tunebank.measure.packing import Packing, WinogradPacking, packings
 from tunebank.model import Model, main_functions
 
 PLAIN = ""
@@ -91,6 +91,8 @@ def packing_text(packing: Packing) -> str:
     Raises:
         ValueError: the packing is no copy.
     """
+    if isinstance(packing, WinogradPacking):
+        return f"winograd {packing.outputs} {packing.columns}"
     store = packing.block.body
     if not isinstance(store, tirx.BufferStore) or not isinstance(store.value, ir.TensorLoad):
         raise ValueError("the packing of a weight is no copy")

@@ -12,6 +12,8 @@ unrolled and nothing more,
 
     (7, 1, 4, 2 | 32 wide)   →   (7, 1, 2, 4 | 16 wide)      AVX-512's tile → one for AVX2
 
+A donor's Winograd schedule keeps its parameters, where they fit.
+
 Nothing is applied to a program here: a variant is a trace, and `tunebank.schedule.Space.apply`
 decides whether it is legal.
 """
@@ -30,6 +32,7 @@ from tunebank.schedule import Trace, tile_roles
 from tunebank.schedule.estimate import unroll_choice, unroll_limit
 from tunebank.schedule.registers import anchor_tiles
 from tunebank.schedule.tiles import fit_nearest, fit_rescaled
+from tunebank.schedule.winograd import fits, parameters_of
 from tunebank.transfer.match import Donor
 
 _FITS = (fit_nearest, fit_rescaled)
@@ -53,6 +56,8 @@ def adapt(donor: Donor, kernel: Kernel, sketches: Iterable[Trace], device: Devic
         device: the device to fit the register tile to.
     """
     trace = Trace.from_text(donor.record.trace)
+    if (winograd := parameters_of(trace)) is not None:
+        return [trace] if fits(kernel, device, winograd) else []
     if donor.level in ("exact", "class"):
         given, bases = _own_factors(trace, kernel), [trace]
     else:

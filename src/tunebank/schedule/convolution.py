@@ -1,0 +1,225 @@
+"""A kernel read as a convolution: what goes in, what is convolved, what is done to the results.
+
+    pad_temp[n, y, x, c] = if_then_else(..., data[n, y - 1, x - 1, c], 0)           source
+    conv[n, y, x, k]    += pad_temp[n, y + ry, x + rx, c] * weight[ry, rx, c, k]    anchor
+    t[n, y, x, k]        = conv[n, y, x, k] + bias[0, 0, 0, k]                      steps
+    out[n, y, x, k]      = max(t[n, y, x, k], 0)
+
+A program of our own for the anchor reads values through `source` and hands results through the
+steps, whatever they are: they are the kernel's own expressions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import ir, tirx
+from tvm_ffi import structural_equal
+
+from tunebank.kernel import BlockSite, Kernel
+from tunebank.kernel.expressions import loads
+
+_CONV_AXES = 7  # n, y, x, k and ry, rx, c
+_REDUCTIONS = 3
+
+Load = Callable[[Any, list[Any]], Any]
+"""Makes the expression for an element: given a buffer of the kernel and indices."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A block after the anchor: an element of its result from elements at the same place.
+
+    Attributes:
+        result: the buffer that it writes.
+        axes: its axes, (n, y, x, k).
+        value: the expression.
+    """
+
+    result: Any
+    axes: tuple[Any, ...]
+    value: Any
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A two-dimensional convolution of stride 1, channels last, and what surrounds it.
+
+    Attributes:
+        kernel: the kernel.
+        shape: of the results, (N, H, W, K).
+        window: (rows, columns).
+        channels: of what is convolved.
+        weight: position of the weight among the parameters; a constant that may be laid out anew.
+        result: the buffer of the bare results.
+        steps: what is done to them, in order; none leaves them as they are.
+    """
+
+    kernel: Kernel
+    shape: tuple[int, int, int, int]
+    window: tuple[int, int]
+    channels: int
+    weight: int
+    result: Any
+    steps: tuple[Step, ...]
+    _input: Any
+    _producers: Mapping[Any, Step]
+
+    def source(self, load: Load, place: Sequence[Any]) -> Any:
+        """The value to be convolved at (n, y, x, c), counted from where the window begins.
+
+        Args:
+            load: makes the element of a parameter.
+            place: indices.
+        """
+        return _element(self._input, list(place), load, self._producers)
+
+
+def as_convolution(kernel: Kernel) -> Convolution | None:
+    """The kernel as a convolution of stride 1; None if it is something else."""
+    if kernel.anchor is None:
+        return None
+    site = kernel.sites[kernel.anchor]
+    found = _anchor(site)
+    if found is None:
+        return None
+    data, weight = found
+    params = list(kernel.func.params)
+    free = {int(p) for p in (kernel.func.attrs or {}).get("layout_free_buffers", ())}
+    if weight not in params or params.index(weight) not in free:
+        return None
+    steps = _steps(kernel.sites[kernel.anchor + 1 :], site.block.body.buffer)
+    producers = _producers(kernel.sites[1 : kernel.anchor])
+    extents = site.extents or ()
+    if steps is None or producers is None or len(extents) != _CONV_AXES:
+        return None
+    n, height, width, k, rows, columns, channels = extents
+    return Convolution(
+        kernel, (n, height, width, k), (rows, columns), channels, params.index(weight),
+        site.block.body.buffer, steps, data, producers,
+    )  # fmt: skip
+
+
+def rebuilt(expression: Any, axes: Mapping[Any, Any], load: Load) -> Any:
+    """An expression with its axes replaced, and its elements made anew.
+
+    Raises:
+        ValueError: it has a part of another kind.
+    """
+    if isinstance(expression, (tirx.IntImm, tirx.FloatImm)):
+        return expression
+    if isinstance(expression, tirx.Var):
+        if expression not in axes:
+            raise ValueError("a variable from elsewhere")
+        return _as(axes[expression], str(expression.ty.dtype))
+
+    def again(part: Any) -> Any:
+        return rebuilt(part, axes, load)
+
+    if isinstance(expression, ir.TensorLoad):
+        return load(expression.source, [again(index) for index in expression.indices])
+    if isinstance(expression, tirx.Select):
+        parts = (expression.condition, expression.true_value, expression.false_value)
+        return tirx.Select(*map(again, parts))
+    if isinstance(expression, tirx.Cast):
+        return tirx.Cast(str(expression.ty.dtype), again(expression.value))
+    if isinstance(expression, tirx.Not):
+        return tirx.Not(again(expression.a))
+    if hasattr(expression, "a") and hasattr(expression, "b"):
+        return type(expression)(again(expression.a), again(expression.b))
+    if isinstance(expression, ir.Call):
+        arguments = [again(argument) for argument in expression.args]
+        return ir.Call(expression.op, arguments, expression.attrs, ret_ty=expression.ty)
+    raise ValueError(f"{type(expression).__name__} in a kernel's expression")
+
+
+def _as(index: Any, dtype: str) -> Any:
+    """An index in the type of another: TVM mixes none."""
+    if isinstance(index, int):
+        return tirx.const(index, dtype)
+    return index if str(index.ty.dtype) == dtype else tirx.Cast(dtype, index)
+
+
+def _anchor(site: BlockSite) -> tuple[Any, Any] | None:
+    """The buffers of data and weight of a plain convolution of stride 1."""
+    block = site.block
+    store = block.body
+    axes = [axis.var for axis in block.iter_vars]
+    if len(axes) != _CONV_AXES or len(site.spatial_loops) != _CONV_AXES - _REDUCTIONS:
+        return None
+    n, y, x, k, ry, rx, c = axes
+    if site.spatial_loops != (0, 1, 2, 3) or not isinstance(store, tirx.BufferStore):
+        return None
+    if not _same(store.indices, (n, y, x, k)) or str(store.buffer.dtype) != "float32":
+        return None
+    value = store.value
+    product = value.b if isinstance(value, tirx.Add) else None
+    if not isinstance(product, tirx.Mul) or not _same([value.a], [store_value(store)]):
+        return None
+    data, weight = product.a, product.b
+    if not isinstance(data, ir.TensorLoad) or not isinstance(weight, ir.TensorLoad):
+        return None
+    if not _same(data.indices, (n, y + ry, x + rx, c)):
+        return None
+    if not _same(weight.indices, (ry, rx, c, k)):
+        return None
+    return data.source, weight.source
+
+
+def store_value(store: tirx.BufferStore) -> Any:
+    """The element that a store writes, as it is read."""
+    return store.buffer[tuple(store.indices)]
+
+
+def _steps(sites: Sequence[BlockSite], result: Any) -> tuple[Step, ...] | None:
+    """The blocks after the anchor, if each computes an element from those at the same place."""
+    known = {result}
+    steps = []
+    for site in sites:
+        step = _elementwise(site)
+        if step is None or not _reads_in_place(step, known):
+            return None
+        known.add(step.result)
+        steps.append(step)
+    return tuple(steps)
+
+
+def _producers(sites: Sequence[BlockSite]) -> dict[Any, Step] | None:
+    """The blocks before the anchor, by what they write."""
+    steps = [_elementwise(site) for site in sites]
+    if any(step is None for step in steps):
+        return None
+    return {step.result: step for step in steps if step is not None}
+
+
+def _elementwise(site: BlockSite) -> Step | None:
+    store = site.block.body
+    axes = tuple(axis.var for axis in site.block.iter_vars)
+    is_plain = not site.reduces and isinstance(store, tirx.BufferStore)
+    if not is_plain or len(axes) != 4 or not _same(store.indices, axes):
+        return None
+    return Step(store.buffer, axes, store.value)
+
+
+def _reads_in_place(step: Step, intermediates: set[Any]) -> bool:
+    """Whether it reads intermediate results at its own place alone."""
+    return all(
+        _same(load.indices, step.axes) for load in loads(step.value) if load.source in intermediates
+    )
+
+
+def _element(buffer: Any, place: list[Any], load: Load, producers: Mapping[Any, Step]) -> Any:
+    """The element of a buffer; one that a block computes is computed in place."""
+    step = producers.get(buffer)
+    if step is None:
+        return load(buffer, place)
+    axes = dict(zip(step.axes, place, strict=True))
+    return rebuilt(step.value, axes, lambda b, at: _element(b, at, load, producers))
+
+
+def _same(found: Sequence[Any], wanted: Sequence[Any]) -> bool:
+    return len(found) == len(wanted) and all(
+        structural_equal(one, other) for one, other in zip(found, wanted, strict=True)
+    )

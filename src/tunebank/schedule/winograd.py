@@ -1,0 +1,197 @@
+"""Winograd's minimal filtering for 3x3 convolutions of stride 1: fewer multiplications.
+
+    Y = A' [ (G g G') * (B' d B) ] A      d: (m+2)x(m+2) inputs, g: 3x3 weights, Y: mxm results
+
+(Lavin and Gray, arXiv 1509.09308.) Summed over channels, the product in the middle is (m+2)²
+matrix products: for m = 4 a quarter of the multiplications. G g G' is computed when the model is
+compiled. A thread takes some tiles through all three stages, so that what is between them stays in
+its cache:
+
+    parallel block of tiles:
+        each tile, 16 channels at a time:     values[e] = B' d B
+        each e, rows x columns of registers:  products[e] = values[e] @ weights[e]
+        each tile, 16 results at a time:      A' products A, then the kernel's own steps
+
+It rounds more than a plain sum: the largest error grows by some 10 for m = 4, by 2 for m = 2.
+A schedule of this kind is a trace of one step, `Winograd`, whose attributes are the parameters.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from functools import lru_cache
+
+from tunebank.device import Device
+from tunebank.kernel import Kernel
+from tunebank.schedule.convolution import Convolution, as_convolution
+from tunebank.schedule.trace import Instruction, Steps, Trace
+
+KIND = "Winograd"
+ATTRIBUTE = "tunebank.winograd"
+"""Of a program: position of the weight, m, columns of the register tile."""
+
+WINDOW = 3
+WEIGHT = {
+    2: ((1, 0, 0), (1 / 2, 1 / 2, 1 / 2), (1 / 2, -1 / 2, 1 / 2), (0, 0, 1)),
+    4: (
+        (1 / 4, 0, 0), (-1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6),
+        (1 / 24, 1 / 12, 1 / 6), (1 / 24, -1 / 12, 1 / 6), (0, 0, 1),
+    ),
+}  # fmt: skip
+"""G, by m."""
+
+GROWTH = {2: 2.0, 4: 10.0}
+"""How many times larger the error is than that of a plain sum, by m."""
+
+_TILES_PER_BLOCK = 64
+_MOST_CHOICES = 6
+_TRANSFORM_COST = 14.0
+_CACHE_COST = 4.0
+_NEAR_CACHE_BYTES = 128 * 1024
+_STREAM_COST = 16.0
+_CACHED_SHARE = 0.05
+_DIRECT_EFFICIENCY = 0.9
+_MAX_COLUMNS = 4
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Of a Winograd schedule.
+
+    Attributes:
+        outputs: m, results of a tile in one dimension: 2 or 4.
+        tiles: tiles that a thread takes through all stages at a time.
+        rows: tiles in a register tile.
+        columns: vectors in a register tile.
+    """
+
+    outputs: int
+    tiles: int
+    rows: int
+    columns: int
+
+
+def winograd_traces(kernel: Kernel, device: Device) -> list[Trace]:
+    """Winograd schedules that a kernel may have, the most promising first; none if it can't."""
+    found = suitable(kernel, device)
+    if found is None:
+        return []
+    _, height, width, results = found.shape
+    vectors = results // device.vector_lanes
+    choices = []
+    for outputs in (4, 2):
+        count = math.ceil(height / outputs) * math.ceil(width / outputs) * found.shape[0]
+        for rows, columns in _register_tiles(device, vectors, count):
+            for tiles in (rows, 2 * rows, 4 * rows):
+                if tiles <= min(count + rows - 1, _TILES_PER_BLOCK):
+                    choices.append(Parameters(outputs, tiles, rows, columns))
+    costs = {one: expected_octaves_of(kernel, device, one) for one in choices}
+    promising = sorted((one for one in choices if costs[one] < 0), key=lambda one: costs[one])
+    return [to_trace(one) for one in promising[:_MOST_CHOICES]]
+
+
+def to_trace(parameters: Parameters) -> Trace:
+    """The schedule as a trace."""
+    values = (parameters.outputs, parameters.tiles, parameters.rows, parameters.columns)
+    return Trace(Steps([Instruction(KIND, (), values, ())]), {})
+
+
+def parameters_of(trace: Trace) -> Parameters | None:
+    """The parameters of a Winograd schedule; None for a schedule of another kind.
+
+    Raises:
+        ValueError: it is one, and its parameters are none.
+    """
+    if not trace.instructions or trace.instructions[0].kind != KIND:
+        return None
+    values = trace.instructions[0].attributes
+    if len(trace.instructions) > 1 or len(values) != len(fields(Parameters)):
+        raise ValueError("not the parameters of a Winograd schedule")
+    if any(type(value) is not int for value in values):
+        raise ValueError("not the parameters of a Winograd schedule")
+    return Parameters(*values)
+
+
+def error_growth(trace: Trace) -> float:
+    """How many times more than a plain sum a schedule rounds."""
+    parameters = parameters_of(trace)
+    return GROWTH[parameters.outputs] if parameters is not None else 1.0
+
+
+def fits(kernel: Kernel, device: Device, parameters: Parameters) -> bool:
+    """Whether a kernel may have a schedule with these parameters."""
+    found = suitable(kernel, device)
+    return found is not None and _fits(found, device, parameters)
+
+
+def expected_octaves_of(kernel: Kernel, device: Device, parameters: Parameters) -> float:
+    """How much slower than a good direct schedule it should be, in octaves; below 0 if faster.
+
+    Counted in multiply-adds of one core, as many as a vector unit does meanwhile:
+
+        direct      9 C K for each result, and its weights once
+        Winograd    (m+2)² C K for each tile; some vector instructions for each of the (m+2)² values
+                    of the transforms, more where a block's values leave the near cache; weights
+                    once, and from a cache for each block
+    """
+    found = suitable(kernel, device)
+    if found is None:
+        return math.inf
+    n, height, width, results = found.shape
+    channels, values = found.channels, (parameters.outputs + WINDOW - 1) ** 2
+    count = n * math.ceil(height / parameters.outputs) * math.ceil(width / parameters.outputs)
+    blocks = math.ceil(count / parameters.tiles)
+    computed = math.ceil(blocks / device.threads) * device.threads * parameters.tiles
+    weights = values * channels * results
+    products = computed * weights / _efficiency(parameters, device)
+    held_bytes = 4.0 * values * parameters.tiles * (channels + results)
+    each = _TRANSFORM_COST + _CACHE_COST * max(0.0, math.log2(held_bytes / _NEAR_CACHE_BYTES))
+    transforms = each * computed * values * (channels + results)
+    streamed = _STREAM_COST * weights * (_CACHED_SHARE * blocks + 1.0 - _CACHED_SHARE)
+    direct = 9.0 * channels * results * (n * height * width / _DIRECT_EFFICIENCY + _STREAM_COST)
+    return math.log2((products + transforms + streamed) / direct)
+
+
+def _efficiency(parameters: Parameters, device: Device) -> float:
+    """Share of the multiply-add units' time that a register tile uses."""
+    accumulators = parameters.rows * parameters.columns
+    if accumulators + parameters.columns >= device.vector_registers:
+        return 0.4  # some of them live in memory
+    return min(0.6, accumulators / 20.0)
+
+
+@lru_cache(maxsize=512)
+def suitable(kernel: Kernel, device: Device) -> Convolution | None:
+    """The kernel as a convolution that Winograd's filtering does in whole vectors; else None."""
+    found = as_convolution(kernel)
+    if found is None or found.window != (WINDOW, WINDOW):
+        return None
+    lanes = device.vector_lanes
+    fits = found.channels % lanes == 0 and found.shape[3] % lanes == 0
+    return found if fits else None
+
+
+def _register_tiles(device: Device, vectors: int, count: int) -> list[tuple[int, int]]:
+    """Rows and columns of register tiles: a vector for each column, one for a row's value."""
+    tiles: list[tuple[int, int]] = []
+    for columns in range(2, 0, -1):
+        if vectors % columns:
+            continue
+        most = (device.vector_registers - columns - 1) // columns
+        # Few rows leave multiply-adds waiting for each other, many leave tiles unused.
+        choices = sorted({most, most // 2, 7, 6} - set(range(4)), reverse=True)
+        fitting = [rows for rows in choices if rows <= min(most, count)]
+        tiles.extend((rows, columns) for rows in sorted(fitting, key=lambda r: -count % r / count))
+    return tiles[:3]
+
+
+def _fits(found: Convolution, device: Device, parameters: Parameters) -> bool:
+    return (
+        parameters.outputs in WEIGHT
+        and 1 <= parameters.columns <= _MAX_COLUMNS
+        and 1 <= parameters.rows <= device.vector_registers
+        and parameters.rows <= parameters.tiles <= _TILES_PER_BLOCK
+        and parameters.tiles % parameters.rows == 0
+        and (found.shape[3] // device.vector_lanes) % parameters.columns == 0
+    )
