@@ -41,6 +41,7 @@ def compile_model(
     input_shapes: InputShapes | None = None,
     dims: DimValues | None = None,
     exclude_sources: Collection[str] = (),
+    winograd: bool = True,
     verify: bool = True,
     report: Report = silent,
 ) -> CompileResult:
@@ -58,6 +59,7 @@ def compile_model(
         input_shapes: by name of an input that the file leaves dynamic a shape, or several.
         dims: by name of a symbolic dimension its values.
         exclude_sources: models whose records are not used.
+        winograd: whether convolutions may be computed by Winograd's filtering.
         verify: whether the numbers are compared with ONNX Runtime's.
         report: called with lines of text and `Progress`.
 
@@ -75,7 +77,9 @@ def compile_model(
         device = detect_device(target, threads=threads)
         runs_here = can_run_here(device, is_needed=verify or time_budget_seconds > 0)
         settings = ReuseSettings(
-            budget_seconds=time_budget_seconds, exclude_sources=tuple(exclude_sources)
+            budget_seconds=time_budget_seconds,
+            exclude_sources=tuple(exclude_sources),
+            winograd=winograd,
         )
         with running_measurer(device) as measurer:
             model = load(source, device, (input_shapes, dims), report, reader)

@@ -62,10 +62,14 @@ def plan_model(
 
 
 def default_plan(model: Model, device: Device) -> Plan:
-    """Every kernel under its default schedule: what a model gets without any donor."""
+    """Every kernel under its default schedule: what a model gets without donor and measurement.
+
+    Without Winograd's filtering: it is what full auto-scheduling starts from as well.
+    """
     empty = SqlBank("sqlite://")
     try:
-        return reuse(model, empty, device, None, ReuseSettings(budget_seconds=0.0))
+        settings = ReuseSettings(budget_seconds=0.0, winograd=False)
+        return reuse(model, empty, device, None, settings)
     finally:
         empty.close()
 

@@ -27,6 +27,11 @@ from tunebank.cli.output import json_option, note, print_json
 )
 @options.input_shape_option
 @options.exclude_source_option
+@click.option(
+    "--no-winograd",
+    is_flag=True,
+    help="No Winograd filtering of convolutions, which is faster where it fits and rounds more.",
+)
 @click.option("--no-verify", is_flag=True, help="Don't compare the numbers with ONNX Runtime's.")
 @json_option
 def compile_(
@@ -39,6 +44,7 @@ def compile_(
     input_shapes: dict[str, list[tuple[int, ...]]],
     dims: dict[str, tuple[int, ...]],
     exclude_sources: tuple[str, ...],
+    no_winograd: bool,
     no_verify: bool,
     as_json: bool,
 ) -> None:
@@ -66,6 +72,7 @@ def compile_(
             input_shapes=input_shapes,
             dims=dims,
             exclude_sources=exclude_sources,
+            winograd=not no_winograd,
             verify=not no_verify,
             report=progress,
         )

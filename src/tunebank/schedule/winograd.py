@@ -97,13 +97,18 @@ def to_trace(parameters: Parameters) -> Trace:
     return Trace(Steps([Instruction(KIND, (), values, ())]), {})
 
 
+def is_winograd(trace: Trace) -> bool:
+    """Whether a trace is of this kind."""
+    return bool(trace.instructions) and trace.instructions[0].kind == KIND
+
+
 def parameters_of(trace: Trace) -> Parameters | None:
     """The parameters of a Winograd schedule; None for a schedule of another kind.
 
     Raises:
         ValueError: it is one, and its parameters are none.
     """
-    if not trace.instructions or trace.instructions[0].kind != KIND:
+    if not is_winograd(trace):
         return None
     values = trace.instructions[0].attributes
     if len(trace.instructions) > 1 or len(values) != len(fields(Parameters)):

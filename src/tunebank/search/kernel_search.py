@@ -12,7 +12,7 @@ from tunebank.kernel import Kernel
 from tunebank.measure import Measurement
 from tunebank.schedule import IllegalScheduleError, Scheduled, Space, Trace, default_traces
 from tunebank.schedule.estimate import expected_octaves
-from tunebank.schedule.winograd import winograd_traces
+from tunebank.schedule.winograd import is_winograd, winograd_traces
 from tunebank.search.evolution import REFINE, CostModel, Evolution
 from tunebank.search.plan import Choice, MatchLevel, Origin
 from tunebank.transfer import Candidate, Donor, rank
@@ -61,14 +61,25 @@ class KernelSearch:
     """
 
     def __init__(
-        self, kernel: Kernel, donors: Sequence[Donor], device: Device, cost_model: CostModel
+        self,
+        kernel: Kernel,
+        donors: Sequence[Donor],
+        device: Device,
+        cost_model: CostModel,
+        *,
+        winograd: bool = True,
     ) -> None:
         self.kernel = kernel
+        self._may_winograd = winograd
         self._device = device
         self._cost_model = cost_model
         self._space = Space(kernel, device)
         self._donors = list(donors)
-        self._candidates = rank(kernel, donors, self._space.sketches, device)
+        self._candidates = [
+            candidate
+            for candidate in rank(kernel, donors, self._space.sketches, device)
+            if winograd or not is_winograd(candidate.trace)
+        ]
         self._seen: set[object] = set()
         self._evolution: Evolution | None = None
         self._measured: list[tuple[Proposal, Measurement]] = []
@@ -235,6 +246,8 @@ class KernelSearch:
 
     def _winograd(self) -> list[Candidate]:
         """The kernel by another algorithm, where that promises more."""
+        if not self._may_winograd:
+            return []
         return [
             Candidate(trace, None, expected_octaves(trace, self.kernel, self._device))
             for trace in winograd_traces(self.kernel, self._device)

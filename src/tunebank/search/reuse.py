@@ -128,7 +128,9 @@ class _Reuse:
                     donors = match(kernel, self._bank, exclude_sources=excluded)
                 except KeyboardInterrupt:
                     interrupted = True
-            search = KernelSearch(kernel, donors, self._device, self._cost_model)
+            search = KernelSearch(
+                kernel, donors, self._device, self._cost_model, winograd=self._settings.winograd
+            )
             self._searches[kernel.key] = search
         return interrupted
 

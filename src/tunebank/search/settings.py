@@ -35,8 +35,11 @@ class ReuseSettings:
         budget_seconds: search time allowed; 0 measures nothing.
         exclude_sources: models whose records are hidden.
         deposit: whether measurements are written to the bank.
+        winograd: whether convolutions may be computed by Winograd's filtering, which is faster
+            where it fits and rounds more.
     """
 
     budget_seconds: float = 60.0
     exclude_sources: Collection[str] = ()
     deposit: bool = True
+    winograd: bool = True
