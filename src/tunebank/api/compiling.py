@@ -19,12 +19,18 @@ from tunebank.api.common import (
     silent,
 )
 from tunebank.bank import open_banks
-from tunebank.build import check_compiler, check_output, inspect_draft, write_artifact
+from tunebank.build import (
+    check_compiler,
+    check_output,
+    find_plan,
+    inspect_draft,
+    write_artifact,
+)
 from tunebank.device import detect_device
 from tunebank.model import DimValues, InputShapes, Reader
 from tunebank.results import CompileResult
 from tunebank.runtime.manifest import Manifest
-from tunebank.search import Plan, ReuseSettings, reuse
+from tunebank.search import Plan, ReuseSettings
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -89,7 +95,7 @@ def compile_model(
                 banks, vector_lanes=device.vector_lanes
             ) as bank:  # after the model: a bad one leaves no empty bank
                 used = measurer if time_budget_seconds > 0 else None
-                plan = reuse(model, bank, device, used, settings, report=report)
+                plan = find_plan(model, bank, device, used, settings, report=report)
             _check_measured(plan)
             if plan.interrupted:
                 report("interrupted: compiling with what was found")

@@ -2,6 +2,7 @@
 
 from tunebank.build.artifact import check_output, kernel_entry, target_features, write_artifact
 from tunebank.build.compile import build, check_compiler
+from tunebank.build.confirm import find_plan
 from tunebank.build.diverge import Divergence, first_divergence
 from tunebank.build.inspection import inspect_draft
 from tunebank.build.tolerance import expected_rounding
@@ -14,6 +15,7 @@ __all__ = [
     "check_compiler",
     "check_output",
     "expected_rounding",
+    "find_plan",
     "first_divergence",
     "inspect_draft",
     "kernel_entry",

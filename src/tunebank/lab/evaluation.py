@@ -23,7 +23,9 @@ from typing import Any
 
 from tunebank._version import __version__
 from tunebank.api.common import can_run_here, running_measurer
-from tunebank.bank import Bank, SqlBank, open_banks
+from tunebank.api.planning import default_plan
+from tunebank.bank import Bank, open_banks
+from tunebank.build import find_plan
 from tunebank.device import Device, detect_device
 from tunebank.lab.donor_model import class_shares, donor_scores
 from tunebank.lab.field import Field, Race
@@ -35,10 +37,12 @@ from tunebank.lab.withheld import Withheld
 from tunebank.lab.zoo import Subject, find_subjects, hidden_sources, other_lengths
 from tunebank.measure import LocalMeasurer
 from tunebank.model import Model, Reader
-from tunebank.search import Plan, ReuseSettings, reuse
+from tunebank.schedule.winograd import winograd_traces
+from tunebank.search import Plan, ReuseSettings
 
 UNTUNED, FULL = "untuned", "full"
-ONE, MIXED, LENGTH = "one", "mixed", "length"
+ONE, MIXED, LENGTH, DIRECT = "one", "mixed", "length", "direct"
+"""The modes: the paper's two; another length of the same text; all donors, but no Winograd."""
 _PACKAGES = ("apache-tvm", "onnxruntime", "numpy", "torch", "transformers")
 
 Report = Callable[[Any], None]
@@ -122,6 +126,16 @@ def _wanted(model: str, settings: EvaluationSettings) -> Iterator[tuple[str, str
             yield SCRATCH, model, 0, __version__
 
 
+@dataclass(frozen=True)
+class _Mode:
+    """A way to search: what is seen of the bank, for how long, with which algorithms."""
+
+    name: str
+    donors: Bank
+    budgets_seconds: Sequence[float]
+    winograd: bool = True
+
+
 class _Trial:
     """The experiments on one model."""
 
@@ -145,7 +159,7 @@ class _Trial:
         hidden = hidden_sources(subject.name, model.kernels, bank)
         self._donors = Withheld(bank, hidden)
         self._lengths = other_lengths(subject.name, bank)
-        self._untuned = self._reuse(SqlBank("sqlite://"))
+        self._untuned = default_plan(model, device)
         untuned_us = untuned_latencies(model, bank, device, source=subject.name)
         scores = donor_scores(class_shares(model.kernels, untuned_us), self._donors)
         self._donor_model = next((name for name, score in scores.items() if score > 0), "")
@@ -157,16 +171,16 @@ class _Trial:
     def _reuse_row(self, repeat: int) -> Row:
         plans: dict[str, Plan] = {}
         searches = []
-        for mode, donors in self._modes().items():
-            for budget, plan in self._search(donors, self._settings.budgets_seconds).items():
-                plans[f"{mode}@{budget:g}"] = plan
-                searches.append(outcome(mode, budget, plan))
+        for mode in self._modes():
+            for budget, plan in self._search(mode).items():
+                plans[f"{mode.name}@{budget:g}"] = plan
+                searches.append(outcome(mode.name, budget, plan))
         race = self._race(plans, with_torch=self._settings.with_torch)
         return self._row(REUSE, repeat, race, searches=tuple(searches))
 
     def _scratch_row(self, repeat: int) -> Row:
         budget = max(self._settings.budgets_seconds)
-        plan = self._search(self._donors, (budget,))[budget]
+        plan = self._search(_Mode(MIXED, self._donors, (budget,)))[budget]
         found = auto_schedule(
             self._model.kernels,
             self._device,
@@ -190,37 +204,33 @@ class _Trial:
         smaller = [b for b in self._settings.budgets_seconds if 0 < b < 0.9 * seconds]
         return [*smaller, seconds]
 
-    def _modes(self) -> dict[str, Bank]:
-        """By mode, what its search sees of the bank."""
-        modes: dict[str, Bank] = {MIXED: self._donors}
+    def _modes(self) -> Iterator[_Mode]:
+        """The searches to make."""
+        budgets = self._settings.budgets_seconds
+        yield _Mode(MIXED, self._donors, budgets)
         if self._donor_model:
-            modes[ONE] = self._only([self._donor_model])
+            yield _Mode(ONE, self._only([self._donor_model]), budgets)
         if self._lengths:
-            modes[LENGTH] = self._only(self._lengths)
-        return modes
+            yield _Mode(LENGTH, self._only(self._lengths), (max(budgets),))
+        if any(winograd_traces(kernel, self._device) for kernel in self._model.kernels):
+            yield _Mode(DIRECT, self._donors, (max(budgets),), winograd=False)
 
     def _only(self, names: Sequence[str]) -> Withheld:
         others = set(self._bank.sources()) - set(names)
         return Withheld(self._bank, others | {self._subject.name})
 
-    def _search(self, donors: Bank, budgets: Sequence[float]) -> dict[float, Plan]:
-        return search_at(
-            budgets,
-            lambda budget, watch: self._reuse(donors, budget_seconds=budget, report=watch),
-            report=self._report,
-        )
+    def _search(self, mode: _Mode) -> dict[float, Plan]:
+        def search(budget_seconds: float, report: Report) -> Plan:
+            return find_plan(
+                self._model,
+                mode.donors,
+                self._device,
+                self._measurer if budget_seconds > 0 else None,
+                ReuseSettings(budget_seconds, deposit=False, winograd=mode.winograd),
+                report=report,
+            )
 
-    def _reuse(
-        self, donors: Bank, *, budget_seconds: float = 0.0, report: Report = lambda event: None
-    ) -> Plan:
-        return reuse(
-            self._model,
-            donors,
-            self._device,
-            self._measurer if budget_seconds > 0 else None,
-            ReuseSettings(budget_seconds=budget_seconds, deposit=False),
-            report=report,
-        )
+        return search_at(mode.budgets_seconds, search, report=self._report)
 
     def _race(self, plans: dict[str, Plan], *, with_torch: bool) -> Race:
         settings = self._settings

@@ -20,13 +20,14 @@ _NAMES = {
     "torch_compile": "torch.compile",
     "one@60": "reuse 60 s, one donor",
     "mixed@60": "reuse 60 s, all donors",
+    "direct@60": "reuse 60 s, all donors, no Winograd",
     "length@60": "reuse 60 s, other length",
 }
 
 
 def speedup_bars(summaries: Sequence[ModelSummary]) -> Bars:
     """Everyone relative to ONNX Runtime: higher is faster."""
-    names = ("untuned", "one@60", "mixed@60", "full", "torch", "torch_compile")
+    names = ("untuned", "full", "one@60", "direct@60", "mixed@60", "torch", "torch_compile")
     return Bars(
         title="Speed relative to ONNX Runtime (higher is faster)",
         y_label="times as fast as ONNX Runtime",

@@ -50,7 +50,8 @@ class SearchOutcome:
     """What a search came to.
 
     Attributes:
-        mode: whose records served: `one`, `mixed`, `length`; or `scratch`, nobody's.
+        mode: whose records served: `one`, `mixed`, `length`; `direct`, as `mixed` but without
+            Winograd's filtering; or `scratch`, nobody's.
         budget_seconds: search time allowed.
         search_seconds: search time used, builds included.
         measured: candidates measured.

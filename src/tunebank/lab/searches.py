@@ -8,7 +8,7 @@ from typing import Any
 from tunebank.lab.rows import KernelOutcome, SearchOutcome
 from tunebank.search import Choice, Plan, Progress
 
-Search = Callable[[float, Callable[[Progress], None]], Plan]
+Search = Callable[[float, Callable[[Any], None]], Plan]
 
 
 def search_at(
@@ -28,9 +28,11 @@ def search_at(
     waiting = sorted(budget for budget in budgets if budget > 0)
     standing: Plan | None = None
 
-    def watch(progress: Progress) -> None:
+    def watch(progress: Any) -> None:
         nonlocal standing
         report(progress)
+        if not isinstance(progress, Progress):
+            return
         while standing is not None and waiting and progress.seconds > waiting[0]:
             plans[waiting.pop(0)] = standing
         if len(waiting) > 1:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tunebank.lab.summary import ModelSummary, Spread, geometric_mean
 
 BEST = "mixed@60"
-_MODES = ("one", "mixed", "length", "scratch")
+_MODES = ("one", "mixed", "direct", "length", "scratch")
 _NONE = "-"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tunebank.device import Device
 from tunebank.kernel import Kernel
@@ -22,6 +22,8 @@ _DEFAULT_COST = 0.1
 """Octaves by which a default schedule is expected to lose to the best; see `Candidate.cost`."""
 _ELSEWHERE_COST = 0.5
 """The same of a donor measured on another machine, more, where nothing is measured on this one."""
+_NEAR = 1.25
+"""How many times slower alone than the best an alternative may be to be tried in the model."""
 _RELATIVE_COST = 0.4
 """The same of its relatives, more: the donors are tried first, and tell more."""
 
@@ -169,6 +171,13 @@ class KernelSearch:
 
     def choice(self, chosen: Chosen) -> Choice:
         """The search on this kernel, ended with this schedule."""
+        alternative = self._alternative(chosen)
+        return replace(
+            self._choice(chosen),
+            alternative=self._choice(alternative) if alternative is not None else None,
+        )
+
+    def _choice(self, chosen: Chosen) -> Choice:
         proposal = chosen.proposal
         donor = proposal.donor if proposal else None
         nearest = donor or (self._donors[0] if self._donors else None)
@@ -188,7 +197,24 @@ class KernelSearch:
             failed=len(self._failures),
             wrong=sum(result.status == "wrong" for _, result in self._measured),
             donors_us=self._donors_us(),
+            checked=chosen.result is not None and chosen.result.checked,
         )
+
+    def _alternative(self, chosen: Chosen) -> Chosen | None:
+        """The default schedule, unless that is chosen or far behind; else the runner-up."""
+        if chosen.latency_us is None:
+            return None
+        near = _NEAR * chosen.latency_us
+        others = [
+            Chosen(proposal, result)
+            for proposal, result in self._measured
+            if proposal is not chosen.proposal
+            and result.latency_us is not None
+            and result.latency_us <= near
+        ]
+        if not others:
+            return None
+        return min(others, key=lambda one: (one.proposal is not self._default, one.latency_us))
 
     def _donors_us(self) -> dict[str, float]:
         """By model, the latency of the fastest candidate that came from it."""

@@ -33,6 +33,8 @@ class Choice:
         failed: candidates that failed to build or run, or gave wrong numbers.
         wrong: those of them that gave wrong numbers.
         donors_us: by model, the latency of the fastest candidate that came from it unrefined.
+        checked: whether its numbers were compared.
+        alternative: the next best choice, to be tried in the model; None if nothing is near.
     """
 
     kernel: Kernel
@@ -49,6 +51,8 @@ class Choice:
     failed: int = 0
     wrong: int = 0
     donors_us: Mapping[str, float] = field(default_factory=dict)
+    checked: bool = False
+    alternative: Choice | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
