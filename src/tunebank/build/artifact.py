@@ -108,8 +108,9 @@ def write_artifact(
     with _draft(path) as folder:
         library, program = folder / "kernels.so", folder / _PROGRAM
         with _workers(workers, device) as pool:
-            files = {"library": library, "program": program}
-            plan = build(model, plan, device, pool, report=report, **files)
+            built = build(model, plan, device, pool, library=library, report=report)
+            built.executable.mod.write_to_file(str(program), "")
+            plan = built.plan
         library = _named_by_content(library)
         manifest = Manifest(
             model=model.name,

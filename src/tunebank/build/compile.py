@@ -9,13 +9,14 @@ Two files, since a linker takes longer to copy the weights than everything else 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import tvm
 from tvm import ir, relax, tirx
 from tvm.relax.vm_build import VMExecutable
+from tvm.runtime.vm import VirtualMachine
 from tvm.support import cc
 
 from tunebank.build.objects import build_objects
@@ -40,6 +41,27 @@ def check_compiler() -> None:
         raise UsageError("no C compiler to link with; install gcc or clang, or set CC to one")
 
 
+@dataclass(frozen=True)
+class Built:
+    """What building gave.
+
+    Attributes:
+        plan: the plan that was built: kernels that don't build under theirs have the reference
+            schedule.
+        executable: the instructions and the weights, not yet linked with the library.
+        library: the kernels.
+    """
+
+    plan: Plan
+    executable: VMExecutable
+    library: Path
+
+    def machine(self) -> VirtualMachine:
+        """A virtual machine that runs it, in this process."""
+        self.executable.mod.import_module(tvm.runtime.load_module(str(self.library)))
+        return VirtualMachine(self.executable, tvm.cpu())
+
+
 def build(
     model: Model,
     plan: Plan,
@@ -47,10 +69,9 @@ def build(
     workers: WorkerPool,
     *,
     library: Path,
-    program: Path,
     report: Callable[[str], None] = lambda text: None,
-) -> Plan:
-    """Compiles the model under the plan into two files.
+) -> Built:
+    """Compiles the model under the plan.
 
     Args:
         model: the model.
@@ -58,11 +79,7 @@ def build(
         device: what to compile for.
         workers: processes that make machine code.
         library: file for the kernels.
-        program: file for the instructions and the weights.
         report: called with a line for each kernel that does not build.
-
-    Returns:
-        the plan that was built: kernels that don't build under theirs have the reference schedule.
 
     Raises:
         UsageError: there is no C compiler, or it fails.
@@ -72,7 +89,7 @@ def build(
     target = device.tvm_target()
     for _ in range(_MAX_ATTEMPTS):
         builder, kernels = lowered(placed_module(model, plan), target)
-        objects = build_objects(kernels, device.target, workers, library.parent)
+        objects = build_objects(kernels, device.target, workers)
         if not objects.failures:
             break
         for name, reason in objects.failures.items():
@@ -82,9 +99,7 @@ def build(
         name, reason = next(iter(objects.failures.items()))
         raise TargetError(f"can't make code for kernel {name}: {reason[:300]}")
     _link(library, objects.files)
-    executable: VMExecutable = builder.get()
-    executable.mod.write_to_file(str(program), "")
-    return plan
+    return Built(plan, builder.get(), library)
 
 
 def _without(plan: Plan, keys: set[str]) -> Plan:
@@ -118,8 +133,6 @@ def _link(library: Path, objects: Sequence[Path]) -> None:
         lines = [line for line in str(error).splitlines() if line.strip()]
         reason = lines[1] if len(lines) > 1 else lines[0]
         raise UsageError(f"linking with {cc.get_cc()} failed: {reason[:300]}") from error
-    for path in objects:
-        path.unlink()
 
 
 def _pipeline() -> tvm.transform.Pass:

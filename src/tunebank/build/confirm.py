@@ -3,47 +3,44 @@
     A    the plan as it was found
     B    for each kernel the next best schedule, mostly its default one, if that is not far behind
 
-Both are built and profiled in turns, each kernel in place: with the caches as its neighbours leave
-them. From then on
-
-    C    for each kernel the schedule that was faster in place
-
-and of A, B and C the one that is fastest as a whole is kept. B is what guards against a plan that
-is worse than the default schedules.
+Both are built, and run in turns with a clock on each call: with the caches as its neighbours
+leave them. Each kernel keeps the schedule that was faster in place. B is what guards against a
+plan that is worse than the default schedules.
 """
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tvm.runtime import tensor
+
+from tunebank import _tvm
 from tunebank.bank import Bank
-from tunebank.build.artifact import write_artifact
+from tunebank.build.compile import build
 from tunebank.build.place import kernel_key_of
 from tunebank.device import Device
 from tunebank.measure import LocalMeasurer
 from tunebank.model import Model
-from tunebank.runtime.bench import bench
 from tunebank.runtime.feed import random_feed
-from tunebank.runtime.profile import profile
-from tunebank.runtime.session import Session
-from tunebank.search import Choice, Plan, ReuseSettings, reuse
-
-LEAST_BUDGET_SECONDS = 20.0
-"""Below it the time is better spent on measuring candidates."""
+from tunebank.runtime.profile import CallClock
+from tunebank.search import Plan, ReuseSettings, reuse
 
 _NOTABLE = 0.03
 """A schedule has to be faster in place by this part to take the other's place."""
-_TURNS = 3
-_RUNS = 6
-_ROUNDS = 6
-_BENCH_SECONDS = 0.4
-_BUILD_SECONDS_PER_KERNEL = 0.06
-_OTHER_SECONDS = 3.0
+_TURNS = 4
+_TURN_SECONDS = 0.3
+_LEAST_RUNS, _MOST_RUNS = 2, 20
+_MOST_SHARE = 0.3
+"""Of the budget, at most; if it would take more it is not done."""
+_BUILD_SECONDS_PER_KERNEL = 0.05
+_BUILD_SECONDS_PER_BYTE = 4e-9
+_OTHER_SECONDS = 4.0
 
 
 def find_plan(
@@ -67,22 +64,6 @@ def find_plan(
         return replace(plan, interrupted=True)
 
 
-def _kept_seconds(model: Model, budget_seconds: float) -> float:
-    """How much of a search budget trying plans in the model will take; 0 if it is not done."""
-    if budget_seconds < LEAST_BUDGET_SECONDS or len(model.functions) > 1:
-        return 0.0
-    builds = 2 * _BUILD_SECONDS_PER_KERNEL * len(model.kernels)
-    return min(builds + _OTHER_SECONDS, budget_seconds / 4)
-
-
-@dataclass(frozen=True)
-class _Built:
-    """A plan as an artifact that is loaded."""
-
-    plan: Plan
-    session: Session
-
-
 def confirmed(
     model: Model,
     plan: Plan,
@@ -91,7 +72,7 @@ def confirmed(
     *,
     report: Callable[[str], None] = lambda text: None,
 ) -> Plan:
-    """The best plan as a whole; its search time includes what this took.
+    """The plan with what is faster in the model; its search time includes what this took.
 
     Args:
         model: the model.
@@ -101,82 +82,87 @@ def confirmed(
         report: called with a line of text.
     """
     start = time.monotonic()
-    other = _with_alternatives(plan, set(plan.choices))
-    if other is None:
+    keys = {key for key, choice in plan.choices.items() if choice.alternative is not None}
+    if not keys:
         return plan
     report("trying the plan in the model")
+    other = _with_alternatives(plan, keys)
     with tempfile.TemporaryDirectory(prefix="tunebank-") as folder:
-
-        def built(candidate: Plan, name: str) -> _Built:
-            path = Path(folder) / name
-            write_artifact(path, model, candidate, device, workers=measurer.pool)
-            return _Built(candidate, Session(path))
-
-        first, second = built(plan, "first"), built(other, "second")
-        better = _faster_in_place(first, second)
-        candidates = [first, second]
-        mixed = _with_alternatives(plan, better) if better else None
-        if mixed is not None and better != _differing(plan, other):
-            candidates.append(built(mixed, "mixed"))
-        best = _fastest(candidates)
-    best = _checked(best, plan, measurer)
+        tried = [
+            _Tried(model, one, device, measurer, Path(folder) / f"{name}.so")
+            for name, one in (("first", plan), ("second", other))
+        ]
+        better = _faster_in_place(tried[0], tried[1], keys)
+    better = {key for key in better if _is_right(other, key, measurer)}
+    best = _with_alternatives(plan, better)
     return replace(best, search_seconds=plan.search_seconds + time.monotonic() - start)
 
 
-def _with_alternatives(plan: Plan, keys: set[str]) -> Plan | None:
-    """The plan with the alternative for these kernels; None if none of them has one."""
-    changed = {key: c.alternative for key, c in plan.choices.items() if key in keys}
+def _kept_seconds(model: Model, budget_seconds: float) -> float:
+    """How much of a search budget trying plans in the model will take; 0 if it is not done.
+
+    Two builds and some seconds of runs. Functions for several shapes share packed weights, which a
+    change of one kernel would break up.
+    """
+    if len(model.functions) > 1:
+        return 0.0
+    weights = sum(kernel.weight * kernel.argument_bytes for kernel in model.kernels)
+    each = _BUILD_SECONDS_PER_KERNEL * len(model.kernels) + _BUILD_SECONDS_PER_BYTE * weights
+    seconds = 2 * each + _OTHER_SECONDS
+    return seconds if seconds <= _MOST_SHARE * budget_seconds else 0.0
+
+
+class _Tried:
+    """A plan built to be run here."""
+
+    def __init__(
+        self, model: Model, plan: Plan, device: Device, measurer: LocalMeasurer, library: Path
+    ) -> None:
+        self._machine = build(model, plan, device, measurer.pool, library=library).machine()
+        self._main = self._machine[model.functions[0].name]
+        feed = random_feed(model.inputs)
+        self._arguments = [tensor(feed[spec.name]) for spec in model.inputs]
+        self._threads = device.threads
+        self._fastest_us: dict[str, float] = {}
+
+    def turn(self, seconds: float) -> None:
+        """Runs for a while, with the clock on each call."""
+        clock = CallClock()
+        self._machine.set_instrument(clock.on_call)
+        end, runs = time.monotonic() + seconds, 0
+        with _tvm.running_on(self._threads):
+            while runs <= _LEAST_RUNS or (runs < _MOST_RUNS and time.monotonic() < end):
+                clock.begin_run()
+                self._main(*self._arguments)
+                runs += 1
+        for program in clock.programs(skip=1):
+            key = kernel_key_of(program.symbol)
+            self._fastest_us[key] = min(program.total_us, self._fastest_us.get(key, math.inf))
+
+    def us(self, key: str) -> float:
+        """What the calls of a kernel take in a run, in the best turn; infinite if not seen."""
+        return self._fastest_us.get(key, math.inf)
+
+
+def _with_alternatives(plan: Plan, keys: set[str]) -> Plan:
+    """The plan with the alternative for these kernels."""
+    changed = {key: plan.choices[key].alternative for key in keys}
     known = {key: choice for key, choice in changed.items() if choice is not None}
-    return replace(plan, choices={**plan.choices, **known}) if known else None
+    return replace(plan, choices={**plan.choices, **known})
 
 
-def _differing(plan: Plan, other: Plan) -> set[str]:
-    return {key for key, choice in plan.choices.items() if other.choices[key] is not choice}
-
-
-def _faster_in_place(first: _Built, second: _Built) -> set[str]:
-    """The kernels that the second plan's schedules are faster for, in the model."""
-    feed = random_feed(first.session.manifest.inputs)
-    times: list[dict[str, list[float]]] = [{}, {}]
+def _faster_in_place(first: _Tried, second: _Tried, keys: set[str]) -> set[str]:
+    """The kernels that the second plan's schedules are faster for."""
     for _ in range(_TURNS):
-        for built, into in zip((first, second), times, strict=True):
-            for program in profile(built.session, feed, runs=_RUNS).programs:
-                into.setdefault(kernel_key_of(program.symbol), []).append(program.total_us)
-    keys = _differing(first.plan, second.plan)
-    return {
-        key
-        for key in keys
-        if key in times[0]
-        and key in times[1]
-        and min(times[1][key]) < (1.0 - _NOTABLE) * min(times[0][key])
-    }
+        for one in (first, second):
+            one.turn(_TURN_SECONDS)
+    return {key for key in keys if second.us(key) < (1.0 - _NOTABLE) * first.us(key)}
 
 
-def _fastest(candidates: list[_Built]) -> Plan:
-    """The plan whose artifact is fastest; the first unless another is notably so."""
-    feed = random_feed(candidates[0].session.manifest.inputs)
-    runs = {
-        str(index): (lambda session=built.session: session.run(None, feed))
-        for index, built in enumerate(candidates)
-    }
-    samples = bench(runs, rounds=_ROUNDS, min_seconds=_BENCH_SECONDS)
-    latencies = [samples[str(index)].median_ms for index in range(len(candidates))]
-    return candidates[latencies.index(min(latencies))].plan
-
-
-def _checked(best: Plan, plan: Plan, measurer: LocalMeasurer) -> Plan:
-    """The best plan, without schedules whose numbers differ: those have the plan's own again."""
-    doubtful: Mapping[str, Choice] = {
-        key: choice
-        for key, choice in best.choices.items()
-        if choice is not plan.choices[key] and not choice.checked and choice.scheduled is not None
-    }
-    schedules = [choice.scheduled for choice in doubtful.values() if choice.scheduled is not None]
-    if not schedules:
-        return best
-    results = measurer.measure(schedules, best_us={})
-    wrong = {key for key, result in zip(doubtful, results, strict=True) if not result.checked}
-    return replace(
-        best,
-        choices={k: plan.choices[k] if k in wrong else c for k, c in best.choices.items()},
-    )
+def _is_right(plan: Plan, key: str, measurer: LocalMeasurer) -> bool:
+    """Whether the numbers of a kernel's schedule were checked, now if not before."""
+    choice = plan.choices[key]
+    if choice.checked or choice.scheduled is None:
+        return choice.checked
+    (result,) = measurer.measure([choice.scheduled], best_us={})
+    return result.checked

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import IO
 
@@ -155,10 +156,17 @@ class WorkerProcess:
 
 
 class WorkerPool:
-    """Several workers, one per core."""
+    """Several workers, one per core.
+
+    Attributes:
+        workers: the workers.
+        folder: for what they make; it goes when they do.
+    """
 
     def __init__(self, *, workers: int, threads: int) -> None:
         self.workers = [WorkerProcess(threads) for _ in range(workers)]
+        self._folder = tempfile.TemporaryDirectory(prefix="tunebank-")
+        self.folder = Path(self._folder.name)
 
     def start(self) -> None:
         """Starts all workers without waiting for them."""
@@ -178,6 +186,7 @@ class WorkerPool:
         """Ends all workers."""
         for worker in self.workers:
             worker.stop()
+        self._folder.cleanup()
 
     def __enter__(self) -> WorkerPool:
         return self

@@ -69,7 +69,7 @@ def profile(session: Session, feed: Mapping[str, Any], *, runs: int = _RUNS) -> 
         session.run(None, feed)
         if index >= _WARM_UP_RUNS:
             plain.append(1e6 * (time.perf_counter() - start))
-    clock = _Clock()
+    clock = CallClock()
     with session.instrumented(clock.on_call):
         for _ in range(_WARM_UP_RUNS + runs):
             clock.begin_run()
@@ -77,8 +77,8 @@ def profile(session: Session, feed: Mapping[str, Any], *, runs: int = _RUNS) -> 
     return Profile(statistics.median(plain), clock.programs(skip=_WARM_UP_RUNS))
 
 
-class _Clock:
-    """Sums up, for each run, what the calls of each program take."""
+class CallClock:
+    """An instrument that sums up, for each run, what the calls of each program take."""
 
     def __init__(self) -> None:
         self._runs: list[dict[str, float]] = []
