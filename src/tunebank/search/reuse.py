@@ -6,9 +6,10 @@
     in between  kernels that share weights, in a model of several sets of shapes, are measured
                 under each other's packings; see `accord.py`
 
-The expected gain of a kernel is its headroom, the time that it would save at the best rate
-seen in this model, times its weight, halved for each round that brought nothing. What was
-measured is deposited batch by batch, and the plan so far is always ready.
+The expected gain of a kernel is its headroom, the time that it would save at the best rates
+of computing and of moving data seen in this model, times its weight, halved for each round that
+brought nothing. What was measured is deposited batch by batch, and the plan so far is always
+ready.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from tunebank.transfer import Donor, match
 FIRST_DONORS = 2
 BATCH = 12
 _BATCH_BYTES = 128 * 1024**2
+_OPERATIONS_PER_BYTE = 8.0
+"""About as many as a CPU computes while a byte comes from memory."""
 _AGREEMENT_SHARE = 0.25
 """Of the budget, at most, what is kept for kernels that are to agree on a packing."""
 _NEGLIGIBLE_SHARE = 0.002
@@ -141,7 +144,7 @@ class _Reuse:
     def _first_round(self) -> None:
         """Kernels in order of their work, so that a short budget covers what matters."""
         pending: list[tuple[KernelSearch, Proposal]] = []
-        for search in self._searches.values():
+        for search in sorted(self._searches.values(), key=lambda s: -_work(s.kernel)):
             pending.extend((search, proposal) for proposal in search.first(FIRST_DONORS))
         self._measure_all(pending)
 
@@ -210,14 +213,18 @@ class _Reuse:
         best = search.best_us
         if best is None or not (search.has_candidates or search.can_refine):
             return 0.0
-        ideal = search.kernel.flops / self._best_rate() if self._best_rate() else 0.0
-        headroom = max(best - ideal, 0.05 * best)
+        headroom = max(best - self._ideal_us(search.kernel), 0.05 * best)
         return float(search.kernel.weight * headroom * 0.5**search.stale_rounds)
 
-    def _best_rate(self) -> float:
-        """The best FLOPs per microsecond that any kernel of the model has reached."""
-        rates = [s.kernel.flops / s.best_us for s in self._searches.values() if s.best_us]
-        return max(rates, default=0.0)
+    def _ideal_us(self, kernel: Kernel) -> float:
+        """What a kernel would take at the best rates of the model: a roof line of what was seen."""
+        measured = [s for s in self._searches.values() if s.best_us]
+        operations = max((s.kernel.flops / (s.best_us or 1.0) for s in measured), default=0.0)
+        alike = [s for s in measured if 2 * s.kernel.argument_bytes >= kernel.argument_bytes]
+        traffic = max((s.kernel.argument_bytes / (s.best_us or 1.0) for s in alike), default=0.0)
+        computing = kernel.flops / operations if operations else 0.0
+        moving = kernel.argument_bytes / traffic if traffic else 0.0
+        return max(computing, moving)
 
     def _kernels_us(self) -> float | None:
         total = 0.0
@@ -281,6 +288,11 @@ class _Reuse:
                 for proposal, result in measured
             ]
         )
+
+
+def _work(kernel: Kernel) -> float:
+    """How much there is to compute or to move in a run, in operations."""
+    return kernel.weight * max(kernel.flops, _OPERATIONS_PER_BYTE * kernel.argument_bytes)
 
 
 def _most_at_once(kernel: Kernel) -> int:
