@@ -151,6 +151,47 @@ def kernel(func: tirx.PrimFunc, *, name: str = "kernel", weight: int = 1) -> Ker
     return Kernel.from_prim_func(func, name=name, weight=weight)
 
 
+def layer_norm(*, rows: int = 8, columns: int = 48, names: str = "") -> tirx.PrimFunc:
+    """Layer norm of (rows, columns) along its rows, with a scale and a shift."""
+    x = te.placeholder((rows, columns), name=f"{names}x")
+    scale = te.placeholder((columns,), name=f"{names}scale")
+    shift = te.placeholder((columns,), name=f"{names}shift")
+    first, second = (te.reduce_axis((0, columns), name=f"{names}r{i}") for i in range(2))
+    total = te.compute((rows,), lambda i: te.sum(x[i, first], axis=first), f"{names}total")
+    mean = te.compute((rows,), lambda i: total[i] / columns, f"{names}mean")
+    squares = te.compute(
+        (rows,),
+        lambda i: te.sum((x[i, second] - mean[i]) * (x[i, second] - mean[i]), axis=second),
+        f"{names}squares",
+    )
+    result = te.compute(
+        (rows, columns),
+        lambda i, j: (
+            (x[i, j] - mean[i]) * te.rsqrt(squares[i] / columns + 1e-5) * scale[j] + shift[j]
+        ),
+        f"{names}norm",
+    )
+    return te.create_prim_func([x, scale, shift, result])
+
+
+def global_mean(
+    *, batch: int = 1, size: int = 6, channels: int = 32, how: str = "sum", names: str = ""
+) -> tirx.PrimFunc:
+    """Mean, or the largest value, over all pixels of (batch, size, size, channels)."""
+    x = te.placeholder((batch, size, size, channels), name=f"{names}x")
+    ry, rx = (te.reduce_axis((0, size), name=f"{names}r{axis}") for axis in "yx")
+    reducer = te.max if how == "max" else te.sum
+    reduced = te.compute(
+        (batch, 1, 1, channels),
+        lambda n, y, z, c: reducer(x(n, ry, rx, c), axis=[ry, rx]),
+        name=f"{names}reduced",
+    )
+    result = te.compute(
+        (batch, 1, 1, channels), lambda *i: reduced(*i) / float(size * size), f"{names}mean"
+    )
+    return te.create_prim_func([x, result])
+
+
 def _padded(x: Any, pad: int, *, axes: Sequence[int], names: str) -> Any:
     if not pad:
         return x

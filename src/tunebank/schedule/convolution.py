@@ -152,18 +152,18 @@ def _anchor(site: BlockSite) -> tuple[Any, Any] | None:
     n, y, x, k, ry, rx, c = axes
     if site.spatial_loops != (0, 1, 2, 3) or not isinstance(store, tirx.BufferStore):
         return None
-    if not _same(store.indices, (n, y, x, k)) or str(store.buffer.dtype) != "float32":
+    if not same(store.indices, (n, y, x, k)) or str(store.buffer.dtype) != "float32":
         return None
     value = store.value
     product = value.b if isinstance(value, tirx.Add) else None
-    if not isinstance(product, tirx.Mul) or not _same([value.a], [store_value(store)]):
+    if not isinstance(product, tirx.Mul) or not same([value.a], [store_value(store)]):
         return None
     data, weight = product.a, product.b
     if not isinstance(data, ir.TensorLoad) or not isinstance(weight, ir.TensorLoad):
         return None
-    if not _same(data.indices, (n, y + ry, x + rx, c)):
+    if not same(data.indices, (n, y + ry, x + rx, c)):
         return None
-    if not _same(weight.indices, (ry, rx, c, k)):
+    if not same(weight.indices, (ry, rx, c, k)):
         return None
     return data.source, weight.source
 
@@ -198,7 +198,7 @@ def _elementwise(site: BlockSite) -> Step | None:
     store = site.block.body
     axes = tuple(axis.var for axis in site.block.iter_vars)
     is_plain = not site.reduces and isinstance(store, tirx.BufferStore)
-    if not is_plain or len(axes) != 4 or not _same(store.indices, axes):
+    if not is_plain or len(axes) != 4 or not same(store.indices, axes):
         return None
     return Step(store.buffer, axes, store.value)
 
@@ -206,7 +206,7 @@ def _elementwise(site: BlockSite) -> Step | None:
 def _reads_in_place(step: Step, intermediates: set[Any]) -> bool:
     """Whether it reads intermediate results at its own place alone."""
     return all(
-        _same(load.indices, step.axes) for load in loads(step.value) if load.source in intermediates
+        same(load.indices, step.axes) for load in loads(step.value) if load.source in intermediates
     )
 
 
@@ -219,7 +219,8 @@ def _element(buffer: Any, place: list[Any], load: Load, producers: Mapping[Any, 
     return rebuilt(step.value, axes, lambda b, at: _element(b, at, load, producers))
 
 
-def _same(found: Sequence[Any], wanted: Sequence[Any]) -> bool:
+def same(found: Sequence[Any], wanted: Sequence[Any]) -> bool:
+    """Whether expressions are equal, one by one."""
     return len(found) == len(wanted) and all(
         structural_equal(one, other) for one, other in zip(found, wanted, strict=True)
     )

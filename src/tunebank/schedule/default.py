@@ -19,8 +19,10 @@ from typing import Any
 
 from tunebank.kernel import Kernel
 from tunebank.schedule.estimate import unroll_choice
+from tunebank.schedule.pixels import pixels_trace
 from tunebank.schedule.registers import anchor_tiles
 from tunebank.schedule.roles import TileRole, tile_roles
+from tunebank.schedule.rows import rows_trace
 from tunebank.schedule.space import IllegalScheduleError, Scheduled, Space
 from tunebank.schedule.tiles import nearest_divisor
 from tunebank.schedule.trace import Trace
@@ -33,6 +35,7 @@ _AT_ROOT, _INLINED = -1, -2  # decisions of `SampleComputeLocation`
 
 def default_traces(space: Space) -> list[Trace]:
     """Default schedules of a kernel, the preferred one first; any of them may be illegal."""
+    own = (pixels_trace(space.kernel, space.device), rows_trace(space.kernel))
     # Sketches come from least to most fused; the middle one suits most kernels.
     order = sorted(range(len(space.sketches)), key=lambda index: abs(index - 1))
     traces = [
@@ -40,7 +43,8 @@ def default_traces(space: Space) -> list[Trace]:
         for tile in anchor_tiles(space.kernel, space.device, count=_TILES) or [{}]
         for index in order
     ]
-    return list({trace.identity: trace for trace in traces}.values())
+    first = [trace for trace in own if trace is not None]
+    return list({trace.identity: trace for trace in [*first, *traces]}.values())
 
 
 def default_schedule(space: Space) -> Scheduled | None:

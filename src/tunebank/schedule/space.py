@@ -19,9 +19,8 @@ from tunebank import _tvm
 from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.schedule.grammar import check_trace
+from tunebank.schedule.programs import own_program
 from tunebank.schedule.trace import Trace
-from tunebank.schedule.winograd import parameters_of
-from tunebank.schedule.winograd_program import winograd_module
 
 _SEED = 1  # of the sampler: the same kernel gives the same sketches in every process
 
@@ -98,8 +97,8 @@ class Space:
         # A trace can make TVM allocate by its own factors; a bad one must not kill the process.
         schedule = s_tir.Schedule(self.kernel.module, debug_mask="none", error_render_level="none")
         try:
-            if (parameters := parameters_of(trace)) is not None:
-                program = winograd_module(self.kernel, self.device, parameters)
+            program = own_program(trace, self.kernel, self.device)
+            if program is not None:
                 return Scheduled(self.kernel, trace, None, program)
             check_trace(trace)
             TvmTrace.apply_json_to_schedule(trace.to_json(self.kernel.blocks), schedule)

@@ -30,6 +30,7 @@ from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.schedule import Trace, tile_roles
 from tunebank.schedule.estimate import unroll_choice, unroll_limit
+from tunebank.schedule.programs import is_own_program
 from tunebank.schedule.registers import anchor_tiles
 from tunebank.schedule.tiles import fit_nearest, fit_rescaled
 from tunebank.schedule.winograd import fits, parameters_of
@@ -58,6 +59,8 @@ def adapt(donor: Donor, kernel: Kernel, sketches: Iterable[Trace], device: Devic
     trace = Trace.from_text(donor.record.trace)
     if (winograd := parameters_of(trace)) is not None:
         return [trace] if fits(kernel, device, winograd) else []
+    if is_own_program(trace):
+        return []  # the target's own default, if it fits
     if donor.level in ("exact", "class"):
         given, bases = _own_factors(trace, kernel), [trace]
     else:

@@ -1,0 +1,44 @@
+"""Schedules that are programs of their own: what no transformation of the kernel's loops makes.
+
+    Winograd    3x3 convolutions with fewer multiplications
+    Rows        softmax, layer norm and their like, row by row
+    Pixels      means over the pixels of an image
+
+Each is a trace of one step, so that records, donors and plans hold it as they hold any other.
+"""
+
+from __future__ import annotations
+
+from tvm import ir
+
+from tunebank.device import Device
+from tunebank.kernel import Kernel
+from tunebank.schedule import pixels, rows, winograd
+from tunebank.schedule.trace import Trace
+from tunebank.schedule.winograd_program import winograd_module
+
+KINDS = (winograd.KIND, rows.KIND, pixels.KIND)
+
+
+def is_own_program(trace: Trace) -> bool:
+    """Whether a schedule is a program of its own."""
+    return bool(trace.instructions) and trace.instructions[0].kind in KINDS
+
+
+def own_program(trace: Trace, kernel: Kernel, device: Device) -> ir.IRModule | None:
+    """The program of a kernel under a schedule that is one; None for other schedules.
+
+    Raises:
+        ValueError: it does not fit the kernel, or is malformed.
+    """
+    if not is_own_program(trace):
+        return None
+    (step,) = trace.instructions
+    if step.kind == winograd.KIND:
+        parameters = winograd.parameters_of(trace)
+        assert parameters is not None
+        return winograd_module(kernel, device, parameters)
+    if step.inputs or step.attributes or step.outputs:
+        raise ValueError(f"{step.kind} has no parameters")
+    make = rows.rows_module if step.kind == rows.KIND else pixels.pixels_module
+    return make(kernel, device)

@@ -1,0 +1,117 @@
+"""Programs of their own for rows and pixels: the numbers are the kernel's, at every extent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from programs import conv2d, elementwise, global_mean, kernel, layer_norm, matmul, pool, softmax
+from tunebank.bank import SqlBank
+from tunebank.device import Device
+from tunebank.kernel import Kernel
+from tunebank.measure import LocalMeasurer
+from tunebank.schedule import IllegalScheduleError, Space, Trace, default_schedule
+from tunebank.schedule.pixels import pixels_trace
+from tunebank.schedule.programs import KINDS, is_own_program
+from tunebank.schedule.rows import rows_trace
+from tunebank.search.deposit import to_record
+from tunebank.transfer import match
+from tunebank.transfer.adapt import adapt
+
+
+@pytest.fixture(scope="module")
+def measurer(device: Device) -> Iterator[LocalMeasurer]:
+    made = LocalMeasurer(device, workers=1)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("columns", [1, 7, 16, 49, 64, 100, 128, 197])
+def test_softmax_row_by_row(columns: int, device: Device, measurer: LocalMeasurer) -> None:
+    target = kernel(softmax(rows=5, columns=columns))
+    trace = rows_trace(target)
+    assert trace is not None
+    (result,) = measurer.measure([Space(target, device).apply(trace)], best_us={})
+    assert (result.status, result.checked) == ("ok", True), result.error
+
+
+@pytest.mark.parametrize("columns", [30, 96, 768])
+def test_layer_norm_row_by_row(columns: int, device: Device, measurer: LocalMeasurer) -> None:
+    target = kernel(layer_norm(rows=6, columns=columns))
+    trace = rows_trace(target)
+    assert trace is not None
+    (result,) = measurer.measure([Space(target, device).apply(trace)], best_us={})
+    assert (result.status, result.checked) == ("ok", True), result.error
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 16), (1, 7, 48), (3, 5, 32), (1, 40, 16)], ids=str)
+@pytest.mark.parametrize("how", ["sum", "max"])
+def test_pixels_of_a_channel(
+    how: str, shape: tuple[int, int, int], device: Device, measurer: LocalMeasurer
+) -> None:
+    batch, size, channels = shape
+    target = kernel(global_mean(batch=batch, size=size, channels=channels, how=how))
+    trace = pixels_trace(target, device)
+    assert trace is not None
+    (result,) = measurer.measure([Space(target, device).apply(trace)], best_us={})
+    assert (result.status, result.checked) == ("ok", True), result.error
+
+
+@pytest.mark.parametrize(
+    ("target", "kind"),
+    [
+        (kernel(softmax()), "Rows"),
+        (kernel(layer_norm()), "Rows"),
+        (kernel(global_mean(size=9)), "Pixels"),
+        (kernel(global_mean(size=9, channels=20)), None),
+        (kernel(pool()), None),
+        (kernel(matmul()), None),
+        (kernel(conv2d()), None),
+        (kernel(elementwise()), None),
+    ],
+    ids=lambda one: one.blocks[-1] + one.key[:4] if isinstance(one, Kernel) else str(one),
+)
+def test_the_default_schedule_is_such_a_program_where_it_fits(
+    target: Kernel, kind: str | None, device: Device
+) -> None:
+    found = default_schedule(Space(target, device))
+    assert found is not None
+    assert is_own_program(found.trace) == (kind is not None)
+    if kind is not None:
+        assert found.trace.instructions[0].kind == kind
+        assert found.schedule is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("step", [[["x"], [], []], [[], [1], []], [[], [], ["x"]]], ids=str)
+def test_a_stranger_s_step_is_refused(kind: str, step: list[list[object]], device: Device) -> None:
+    inputs, attributes, outputs = step
+    for target in (kernel(softmax()), kernel(global_mean()), kernel(matmul())):
+        text = json.dumps([[[kind, inputs, attributes, outputs]], []])
+        with pytest.raises(IllegalScheduleError):
+            Space(target, device).apply(Trace.from_text(text))
+        twice = json.dumps([[[kind, [], [], []], [kind, [], [], []]], []])
+        with pytest.raises(IllegalScheduleError):
+            Space(target, device).apply(Trace.from_text(twice))
+
+
+def test_a_kernel_of_another_kind_is_refused(device: Device) -> None:
+    for kind in KINDS:
+        with pytest.raises(IllegalScheduleError):
+            Space(kernel(matmul()), device).apply(Trace.from_text(f'[[["{kind}",[],[],[]]],[]]'))
+
+
+def test_records_of_such_programs_are_no_candidates_twice(
+    device: Device, measurer: LocalMeasurer
+) -> None:
+    """The target has the same program as its default."""
+    donor, target = kernel(softmax(rows=8)), kernel(softmax(rows=12))
+    scheduled = default_schedule(Space(donor, device))
+    assert scheduled is not None
+    (result,) = measurer.measure([scheduled], best_us={})
+    bank = SqlBank("sqlite://")
+    bank.deposit([to_record(scheduled, result, device, source="other", origin="default")])
+    (found,) = match(target, bank)
+    assert adapt(found, target, (), device) == []
