@@ -10,6 +10,7 @@ Each is a trace of one step, so that records, donors and plans hold it as they h
 from __future__ import annotations
 
 from tvm import ir
+from tvm.s_tir import SBlock, SBlockRealize
 
 from tunebank.device import Device
 from tunebank.kernel import Kernel
@@ -37,8 +38,15 @@ def own_program(trace: Trace, kernel: Kernel, device: Device) -> ir.IRModule | N
     if step.kind == winograd.KIND:
         parameters = winograd.parameters_of(trace)
         assert parameters is not None
-        return winograd_module(kernel, device, parameters)
+        return _with_root(winograd_module(kernel, device, parameters))
     if step.inputs or step.attributes or step.outputs:
         raise ValueError(f"{step.kind} has no parameters")
     make = rows.rows_module if step.kind == rows.KIND else pixels.pixels_module
-    return make(kernel, device)
+    return _with_root(make(kernel, device))
+
+
+def _with_root(module: ir.IRModule) -> ir.IRModule:
+    """The program inside a block: Relax's `RewriteDataflowReshape` asks each program for one."""
+    func = module["main"]
+    block = SBlock([], [], [], "root", func.body)
+    return ir.IRModule({"main": func.with_body(SBlockRealize([], True, block))})
