@@ -84,10 +84,17 @@ def test_a_search_that_did_not_match_is_more_than_the_cap() -> None:
     assert summary.scratch.same_time == pytest.approx(1.3)
     assert summary.scratch.times_longer == pytest.approx(600 / 54)
     (row,) = scratch_table([summary]).rows
-    assert row[-2:] == ("more than 600", "more than 11.1")
+    assert row[-3:] == ("more than 600", "more than 11.1", "-")
     (matched,) = summarise([reuse_row(), scratch_row(match_seconds=300.0)])
     (row,) = scratch_table([matched]).rows
-    assert row[-2:] == ("300", "5.6")
+    assert row[-3:] == ("300", "5.6", "-")
+
+
+def test_stock_is_shown_relative_to_reuse() -> None:
+    row = scratch_row()
+    row = scratch_row(timings_ms={**row.timings_ms, **timed({"stock": 18.0})})
+    (summary,) = summarise([reuse_row(), row])
+    assert scratch_table([summary]).rows[0][-1] == "2.00"
 
 
 def test_tables_show_losses_as_they_are() -> None:

@@ -14,6 +14,7 @@ the cap. Each repeat is a line in a file of results; what has a line is not meas
 from __future__ import annotations
 
 import platform
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -29,10 +30,12 @@ from tunebank.build import find_plan
 from tunebank.device import Device, detect_device
 from tunebank.lab.donor_model import class_shares, donor_scores
 from tunebank.lab.field import Field, Race
-from tunebank.lab.recorded import recorded_plan, trials_of, untuned_latencies
+from tunebank.lab.recorded import plan_of, recorded_plan, trials_of, untuned_latencies
 from tunebank.lab.rows import REUSE, SCRATCH, Row, append_row, latest_rows
 from tunebank.lab.scratch import Scratch, auto_schedule
 from tunebank.lab.searches import outcome, search_at
+from tunebank.lab.stock import SOURCE as STOCK
+from tunebank.lab.stock import stock_schedule
 from tunebank.lab.withheld import Withheld
 from tunebank.lab.zoo import Subject, find_subjects, hidden_sources, other_lengths
 from tunebank.measure import LocalMeasurer
@@ -57,6 +60,7 @@ class EvaluationSettings:
         budgets_seconds: search times; 0 measures nothing.
         repeats: how often each search and each comparison is made.
         cap_seconds: how long auto-scheduling from scratch may take to match; 0 leaves it out.
+        with_stock: whether MetaSchedule as it comes is run for as long, too.
         rounds: turns of each contestant.
         min_seconds: time that each contestant is measured for.
         with_torch: whether PyTorch is a contestant.
@@ -67,6 +71,7 @@ class EvaluationSettings:
     budgets_seconds: tuple[float, ...] = (0.0, 10.0, 30.0, 60.0)
     repeats: int = 3
     cap_seconds: float = 600.0
+    with_stock: bool = False
     rounds: int = 10
     min_seconds: float = 2.0
     with_torch: bool = True
@@ -196,8 +201,22 @@ class _Trial:
             label = f"{SCRATCH}@{seconds:.0f}"
             plans[label] = at
             searches.append(outcome(SCRATCH, seconds, at))
+        if self._settings.with_stock:
+            plans[STOCK] = self._stock()
         race = self._race(plans, with_torch=False)
         return self._row(SCRATCH, repeat, race, searches=tuple(searches), scratch=found)
+
+    def _stock(self) -> Plan:
+        """What MetaSchedule as it comes finds; kernels that it did not reach have their default."""
+        with tempfile.TemporaryDirectory(prefix="tunebank-") as folder:
+            found = stock_schedule(
+                self._model.kernels,
+                self._device,
+                Path(folder),
+                seconds=self._settings.cap_seconds,
+                report=self._report,
+            )
+        return plan_of(self._model, self._device, found, seconds=self._settings.cap_seconds)
 
     def _checkpoints(self, seconds: float) -> list[float]:
         """The smaller budgets, and the time that reuse took."""

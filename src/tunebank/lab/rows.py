@@ -60,7 +60,8 @@ class SearchOutcome:
         failed: candidates that failed to build or run, wrong ones included.
         wrong: candidates whose numbers differ from the reference.
         without_donor: kernels with a reduction and no donor.
-        slower: kernels whose chosen schedule is slower than their default.
+        slower: kernels whose chosen schedule is slower alone than their default; it was then faster
+            in the model.
         kernels_us: sum over kernels of latency times weight; None unless all were measured.
         kernels: each kernel.
     """

@@ -13,7 +13,7 @@ from tunebank.lab.rows import REUSE, SCRATCH, Row, SearchOutcome
 from tunebank.lab.zoo import ZOO
 from tunebank.runtime.bench import LatencySamples, ratio
 
-NOTHING_TO_GAIN = 0.02
+NOTHING_TO_GAIN = 0.05
 """Where full auto-scheduling is not faster than the default by this part, no fraction is given."""
 
 
@@ -39,6 +39,7 @@ class ScratchResult:
         reuse_ms: in the model, of reuse in the same run.
         onnxruntime_ms: of ONNX Runtime in the same run.
         same_time: latency of what it found in the search time of reuse, relative to reuse.
+        stock: latency of what MetaSchedule as it comes found within the cap, relative to reuse.
     """
 
     reuse_seconds: float
@@ -49,6 +50,7 @@ class ScratchResult:
     reuse_ms: float
     onnxruntime_ms: float
     same_time: float | None
+    stock: float | None = None
 
     @property
     def times_longer(self) -> float:
@@ -208,4 +210,5 @@ def _scratch(row: Row) -> ScratchResult:
         reuse_ms=own.median_ms,
         onnxruntime_ms=samples["onnxruntime"].median_ms if "onnxruntime" in samples else 0.0,
         same_time=ratio(in_model[same], own).median if same is not None else None,
+        stock=ratio(samples["stock"], own).median if "stock" in samples else None,
     )

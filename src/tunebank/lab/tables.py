@@ -80,7 +80,7 @@ def fraction_table(summaries: Sequence[ModelSummary]) -> TableData:
         columns,
         tuple(rows),
         "(S - 1) / (S_full - 1), S over the default schedules. None where full auto-scheduling "
-        "gains less than 2 % over them. `trials`: the least of a kernel that takes time.",
+        "gains less than 5 % over them. `trials`: the least of a kernel that takes time.",
     )
 
 
@@ -100,17 +100,19 @@ def scratch_table(summaries: Sequence[ModelSummary]) -> TableData:
                 _NONE if found.same_time is None else f"{found.same_time:.2f}",
                 f"{more}{found.match_seconds or found.cap_seconds:.0f}",
                 f"{more}{found.times_longer:.1f}",
+                _NONE if found.stock is None else f"{found.stock:.2f}",
             )
         )
     columns = (
         "model", "reuse: search s", "latency at the same search time, relative to reuse",
-        "search s to match", "times longer",
+        "search s to match", "times longer", "stock, at the cap, relative to reuse",
     )  # fmt: skip
     return TableData(
         "MetaSchedule from scratch, on our workers",
         columns,
         tuple(rows),
-        "It matches when its kernels, each measured alone, take no longer than those of reuse.",
+        "It matches when its kernels, each measured alone, take no longer than those of reuse. "
+        "`stock` is MetaSchedule with its own builder, runner and task scheduler.",
     )
 
 
@@ -128,7 +130,7 @@ def search_table(summaries: Sequence[ModelSummary]) -> TableData:
             rows.append((one.model, name, seconds, *map(str, counts)))
     columns = (
         "model", "search", "seconds", "candidates", "measured", "illegal", "failed", "wrong",
-        "kernels without donor", "kernels slower than default",
+        "kernels without donor", "kernels slower alone than default",
     )  # fmt: skip
     return TableData("Searches", columns, tuple(rows), "Counts are those of the first repeat.")
 

@@ -62,6 +62,12 @@ class Budgets(click.ParamType[tuple[float, ...]]):
     metavar="DURATION",
     help="How long auto-scheduling from scratch may take to match reuse; 0s leaves it out.",
 )
+@click.option(
+    "--stock",
+    "with_stock",
+    is_flag=True,
+    help="Run MetaSchedule as it comes, with its own builder and runner, for as long, too.",
+)
 @click.option("--no-torch", "with_torch", flag_value=False, default=True, help="Leave PyTorch out.")
 @click.option("--again", is_flag=True, help="Measure also what has a result already.")
 @cache_option
