@@ -135,10 +135,10 @@ def test_bench_against_nonsense(model: Path, bank: list[str], tmp_path: Path) ->
 def test_wrong_kernel_is_caught_and_nothing_written(
     model: Path, bank: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tunebank.measure.packing import Packing
+    from tunebank.measure.packing import BlockPacking
 
-    pack = Packing.apply
-    monkeypatch.setattr(Packing, "apply", lambda self, weight: 1.1 * pack(self, weight))
+    pack = BlockPacking.apply
+    monkeypatch.setattr(BlockPacking, "apply", lambda self, weight: 1.1 * pack(self, weight))
     with pytest.raises(VerificationError, match="differs from ONNX Runtime") as caught:
         api.compile_model(model, tmp_path / "out", banks=bank, time_budget_seconds=0)
     assert "\n" not in str(caught.value)

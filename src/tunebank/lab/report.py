@@ -88,9 +88,9 @@ def _parts(summaries: Sequence[ModelSummary]) -> list[_Part]:
     )
     parts = [
         _Part(speedup_table(summaries), {"speedup": draw_bars(speedup_bars(summaries))}),
-        _Part(latency_table(summaries), {}),
+        _Part(latency_table(summaries), {"search_time": curves}),
         _Part(fraction_table(summaries), {"fraction": draw_bars(fraction_bars(summaries))}),
-        _Part(scratch_table(summaries), {"search_time": curves}),
+        _Part(scratch_table(summaries), {}),
         _Part(
             search_table(summaries),
             {"sources": draw_heat_map(source_heat_map(summaries))}
