@@ -69,7 +69,7 @@ def parsed(text: str) -> dict[str, Any]:
 
 def test_compile_prints_the_promised_keys(run: Run, model: Path, tmp_path: Path) -> None:
     out = tmp_path / "net.tuned"
-    more = ["--time-budget", "2s", "--threads", "1", "--json"]
+    more = ["--time-budget", "10s", "--threads", "1", "--json"]
     data = parsed(run("compile", model, "-o", out, *more))
     assert data.keys() == COMPILE_KEYS
     assert data["verified"]["passed"] is True
@@ -99,7 +99,10 @@ def test_tune_then_plan_finds_exact_donors(run: Run, model: Path) -> None:
     tuning = ["--trials-per-kernel", "1", "--threads", "1", "--source", "mine", "--json"]
     assert parsed(run("tune", model, *tuning))["measured"] > 0
     kernels = parsed(run("plan", model, "--threads", "1", "--json"))["kernels"]
-    assert {kernel["match"] for kernel in kernels} == {"exact"}
+    levels = {kernel["match"] for kernel in kernels}
+    # One trial is a poor donor: the default schedule of a kernel of its class may promise more.
+    assert "exact" in levels
+    assert levels <= {"exact", "class"}
     hidden = ["--threads", "1", "--json", "--exclude-source", "mine"]
     kernels = parsed(run("plan", model, *hidden))["kernels"]
     assert "mine" not in {kernel["source"] for kernel in kernels}

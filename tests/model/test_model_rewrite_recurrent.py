@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from onnx import helper
 from rewrite_cases import check, model_of, operators, run
@@ -93,6 +93,8 @@ def activations(draw, kind, directions):
 @given(recurrent_models())
 def test_equal_to_onnx_runtime(case):
     model, inputs = case
+    # Some activations have no bounds: what overflows is undefined in either.
+    assume(all(np.isfinite(value).all() for value in run(model, inputs)))
     changed = check(model, inputs, rtol=1e-3, atol=1e-4)
     assert not operators(changed) & set(GATES)
 
