@@ -91,9 +91,8 @@ def compile_model(
             model = load(source, device, (input_shapes, dims), report, reader)
             measurer.wait_until_ready()
             prepared = time.monotonic()
-            with open_banks(
-                banks, vector_lanes=device.vector_lanes
-            ) as bank:  # after the model: a bad one leaves no empty bank
+            # After the model: a bad one leaves no empty bank.
+            with open_banks(banks, vector_lanes=device.vector_lanes) as bank:
                 used = measurer if time_budget_seconds > 0 else None
                 plan = find_plan(model, bank, device, used, settings, report=report)
             _check_measured(plan)

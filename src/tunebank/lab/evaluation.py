@@ -16,7 +16,7 @@ from __future__ import annotations
 import platform
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -165,6 +165,8 @@ class _Trial:
         self._donors = Withheld(bank, hidden)
         self._lengths = other_lengths(subject.name, bank)
         self._untuned = default_plan(model, device)
+        self._full = recorded_plan(model, bank, device, source=subject.name)
+        self._trials = trials_of(model, bank, device, source=subject.name)
         untuned_us = untuned_latencies(model, bank, device, source=subject.name)
         scores = donor_scores(class_shares(model.kernels, untuned_us), self._donors)
         self._donor_model = next((name for name, score in scores.items() if score > 0), "")
@@ -253,9 +255,8 @@ class _Trial:
 
     def _race(self, plans: dict[str, Plan], *, with_torch: bool) -> Race:
         settings = self._settings
-        full = recorded_plan(self._model, self._bank, self._device, source=self._subject.name)
         with Field(self._model, self._device, self._measurer.pool) as field:
-            for name, plan in {UNTUNED: self._untuned, FULL: full, **plans}.items():
+            for name, plan in {UNTUNED: self._untuned, FULL: self._full, **plans}.items():
                 self._report(f"{self._subject.name}: building {name}")
                 field.add_plan(name, plan)
             field.add_onnxruntime()
@@ -275,7 +276,6 @@ class _Trial:
         searches: tuple[Any, ...],
         scratch: Scratch | None = None,
     ) -> Row:
-        trials = trials_of(self._model, self._bank, self._device, source=self._subject.name)
         return Row(
             experiment=experiment,
             model=self._subject.name,
@@ -289,7 +289,7 @@ class _Trial:
                 "hidden": sorted(self._donors.withheld),
             },
             donor_model=self._donor_model,
-            trials={"total": trials.total, "least": trials.least},
+            trials=asdict(self._trials),
             searches=searches,
             timings_ms=race.timings_ms,
             errors=race.errors,

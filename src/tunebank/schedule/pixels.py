@@ -23,7 +23,7 @@ from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.kernel.expressions import loads
 from tunebank.schedule.convolution import rebuilt, same
-from tunebank.schedule.trace import Instruction, Steps, Trace
+from tunebank.schedule.trace import Trace, one_step
 
 KIND = "Pixels"
 _COMBINERS = (tirx.Add, tirx.Max, tirx.Min)
@@ -64,7 +64,7 @@ def pixels_trace(kernel: Kernel, device: Device) -> Trace | None:
     found = _as_pixels(kernel)
     if found is None or found.shape[-1] % device.vector_lanes:
         return None
-    return Trace(Steps([Instruction(KIND, (), (), ())]), {})
+    return one_step(KIND)
 
 
 def pixels_module(kernel: Kernel, device: Device) -> ir.IRModule:

@@ -28,7 +28,7 @@ from tunebank.device import Device
 from tunebank.kernel import BlockSite, Kernel
 from tunebank.kernel.expressions import expressions, loads
 from tunebank.schedule.convolution import rebuilt, same
-from tunebank.schedule.trace import Instruction, Steps, Trace
+from tunebank.schedule.trace import Trace, one_step
 
 KIND = "Rows"
 _COMBINERS = (tirx.Add, tirx.Max, tirx.Min)
@@ -73,7 +73,7 @@ def rows_trace(kernel: Kernel) -> Trace | None:
     """The schedule, if the kernel goes along rows."""
     if _as_rows(kernel) is None:
         return None
-    return Trace(Steps([Instruction(KIND, (), (), ())]), {})
+    return one_step(KIND)
 
 
 def rows_module(kernel: Kernel, device: Device) -> ir.IRModule:

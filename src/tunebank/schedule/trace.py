@@ -107,6 +107,11 @@ class Trace:
         return [instructions, [[index, value] for index, value in sorted(self.decisions.items())]]
 
 
+def one_step(kind: str, *attributes: int) -> Trace:
+    """The trace of a schedule that is a program of its own; see `programs.py`."""
+    return Trace(Steps([Instruction(kind, (), attributes, ())]), {})
+
+
 def canonical_trace(trace_json: Sequence[Any], blocks: Sequence[str]) -> str:
     """The text of a trace in MetaSchedule's JSON form; see `Trace.from_json`."""
     return Trace.from_json(trace_json, blocks).text

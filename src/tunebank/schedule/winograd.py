@@ -19,13 +19,13 @@ A schedule of this kind is a trace of one step, `Winograd`, whose attributes are
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from functools import lru_cache
 
 from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.schedule.convolution import Convolution, as_convolution
-from tunebank.schedule.trace import Instruction, Steps, Trace
+from tunebank.schedule.trace import Trace, one_step
 
 KIND = "Winograd"
 ATTRIBUTE = "tunebank.winograd"
@@ -93,8 +93,7 @@ def winograd_traces(kernel: Kernel, device: Device) -> list[Trace]:
 
 def to_trace(parameters: Parameters) -> Trace:
     """The schedule as a trace."""
-    values = (parameters.outputs, parameters.tiles, parameters.rows, parameters.columns)
-    return Trace(Steps([Instruction(KIND, (), values, ())]), {})
+    return one_step(KIND, *astuple(parameters))
 
 
 def is_winograd(trace: Trace) -> bool:
