@@ -192,6 +192,20 @@ def global_mean(
     return te.create_prim_func([x, result])
 
 
+def transpose(
+    shape: Sequence[int], order: Sequence[int], *, epilogue: Sequence[str] = (), names: str = ""
+) -> tirx.PrimFunc:
+    """An array with its axes in another order: axis i of the result is axis order[i] of it."""
+    x = te.placeholder(tuple(shape), name=f"{names}x")
+    inverse = [order.index(axis) for axis in range(len(shape))]
+    turned = te.compute(
+        [shape[axis] for axis in order],
+        lambda *place: x(*(place[axis] for axis in inverse)),
+        f"{names}turned",
+    )
+    return _function([x], turned, epilogue, names)
+
+
 def _padded(x: Any, pad: int, *, axes: Sequence[int], names: str) -> Any:
     if not pad:
         return x

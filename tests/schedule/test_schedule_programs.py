@@ -1,4 +1,4 @@
-"""Programs of their own for rows and pixels: the numbers are the kernel's, at every extent."""
+"""Programs of their own: the numbers are the kernel's, at every extent."""
 
 from __future__ import annotations
 
@@ -7,13 +7,24 @@ from collections.abc import Iterator
 
 import pytest
 
-from programs import conv2d, elementwise, global_mean, kernel, layer_norm, matmul, pool, softmax
+from programs import (
+    conv2d,
+    elementwise,
+    global_mean,
+    kernel,
+    layer_norm,
+    matmul,
+    pool,
+    softmax,
+    transpose,
+)
 from tunebank.bank import SqlBank
 from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.measure import LocalMeasurer
 from tunebank.schedule import IllegalScheduleError, Space, Trace, default_schedule
 from tunebank.schedule.pixels import pixels_trace
+from tunebank.schedule.planes import planes_trace
 from tunebank.schedule.programs import KINDS, is_own_program
 from tunebank.schedule.rows import rows_trace
 from tunebank.search.deposit import to_record
@@ -59,6 +70,31 @@ def test_pixels_of_a_channel(
     assert (result.status, result.checked) == ("ok", True), result.error
 
 
+@pytest.mark.parametrize("epilogue", [(), ("relu",), ("tanh", "add")], ids=str)
+@pytest.mark.parametrize(
+    ("shape", "order"),
+    [
+        ((1, 3, 12, 33), (0, 2, 3, 1)),
+        ((2, 1, 9, 16), (0, 2, 3, 1)),
+        ((1, 12, 17, 4), (0, 3, 1, 2)),
+        ((3, 20, 31), (1, 2, 0)),
+    ],
+    ids=str,
+)
+def test_planes_and_pixels(
+    shape: tuple[int, ...],
+    order: tuple[int, ...],
+    epilogue: tuple[str, ...],
+    device: Device,
+    measurer: LocalMeasurer,
+) -> None:
+    target = kernel(transpose(shape, order, epilogue=epilogue))
+    trace = planes_trace(target)
+    assert trace is not None
+    (result,) = measurer.measure([Space(target, device).apply(trace)], best_us={})
+    assert (result.status, result.checked) == ("ok", True), result.error
+
+
 @pytest.mark.parametrize(
     ("target", "kind"),
     [
@@ -66,6 +102,10 @@ def test_pixels_of_a_channel(
         (kernel(layer_norm()), "Rows"),
         (kernel(global_mean(size=9)), "Pixels"),
         (kernel(global_mean(size=9, channels=20)), None),
+        (kernel(transpose((1, 3, 12, 33), (0, 2, 3, 1))), "Planes"),
+        (kernel(transpose((1, 32, 12, 33), (0, 2, 3, 1))), None),
+        (kernel(transpose((1, 12, 33, 3), (0, 2, 1, 3))), None),
+        (kernel(transpose((1, 3, 1, 33), (0, 2, 3, 1))), None),
         (kernel(pool()), None),
         (kernel(matmul()), None),
         (kernel(conv2d()), None),

@@ -79,11 +79,11 @@ def trials_of(model: Model, bank: Bank, device: Device, *, source: str) -> Trial
 
 
 def untuned_latencies(model: Model, bank: Bank, device: Device, *, source: str) -> dict[str, float]:
-    """By kernel key, the latency under the default schedule where it was measured."""
+    """By kernel key, the latency under the fastest default schedule that was measured."""
     return {
         kernel.key: record.latency_us
         for kernel in model.kernels
-        for record in _own(kernel, bank, device, source)
+        for record in reversed(_own(kernel, bank, device, source))
         if record.origin == "default" and record.latency_us is not None
     }
 

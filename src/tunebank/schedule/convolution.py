@@ -11,36 +11,17 @@ steps, whatever they are: they are the kernel's own expressions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tvm import ir, tirx
-from tvm_ffi import structural_equal
 
 from tunebank.kernel import BlockSite, Kernel
-from tunebank.kernel.expressions import loads
+from tunebank.schedule.pointwise import Load, Step, as_step, rebuilt, same, steps_after
 
 _CONV_AXES = 7  # n, y, x, k and ry, rx, c
 _REDUCTIONS = 3
-
-Load = Callable[[Any, list[Any]], Any]
-"""Makes the expression for an element: given a buffer of the kernel and indices."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """A block after the anchor: an element of its result from elements at the same place.
-
-    Attributes:
-        result: the buffer that it writes.
-        axes: its axes, (n, y, x, k).
-        value: the expression.
-    """
-
-    result: Any
-    axes: tuple[Any, ...]
-    value: Any
 
 
 @dataclass(frozen=True)
@@ -90,56 +71,20 @@ def as_convolution(kernel: Kernel) -> Convolution | None:
     free = {int(p) for p in (kernel.func.attrs or {}).get("layout_free_buffers", ())}
     if weight not in params or params.index(weight) not in free:
         return None
-    steps = _steps(kernel.sites[kernel.anchor + 1 :], site.block.body.buffer)
-    producers = _producers(kernel.sites[1 : kernel.anchor])
     extents = site.extents or ()
-    if steps is None or producers is None or len(extents) != _CONV_AXES:
+    if len(extents) != _CONV_AXES:
         return None
     n, height, width, k, rows, columns, channels = extents
+    steps = steps_after(
+        kernel.sites[kernel.anchor + 1 :], site.block.body.buffer, (n, height, width, k)
+    )
+    producers = _producers(kernel.sites[1 : kernel.anchor])
+    if steps is None or producers is None:
+        return None
     return Convolution(
         kernel, (n, height, width, k), (rows, columns), channels, params.index(weight),
         site.block.body.buffer, steps, data, producers,
     )  # fmt: skip
-
-
-def rebuilt(expression: Any, axes: Mapping[Any, Any], load: Load) -> Any:
-    """An expression with its axes replaced, and its elements made anew.
-
-    Raises:
-        ValueError: it has a part of another kind.
-    """
-    if isinstance(expression, (tirx.IntImm, tirx.FloatImm)):
-        return expression
-    if isinstance(expression, tirx.Var):
-        if expression not in axes:
-            raise ValueError("a variable from elsewhere")
-        return _as(axes[expression], str(expression.ty.dtype))
-
-    def again(part: Any) -> Any:
-        return rebuilt(part, axes, load)
-
-    if isinstance(expression, ir.TensorLoad):
-        return load(expression.source, [again(index) for index in expression.indices])
-    if isinstance(expression, tirx.Select):
-        parts = (expression.condition, expression.true_value, expression.false_value)
-        return tirx.Select(*map(again, parts))
-    if isinstance(expression, tirx.Cast):
-        return tirx.Cast(str(expression.ty.dtype), again(expression.value))
-    if isinstance(expression, tirx.Not):
-        return tirx.Not(again(expression.a))
-    if hasattr(expression, "a") and hasattr(expression, "b"):
-        return type(expression)(again(expression.a), again(expression.b))
-    if isinstance(expression, ir.Call):
-        arguments = [again(argument) for argument in expression.args]
-        return ir.Call(expression.op, arguments, expression.attrs, ret_ty=expression.ty)
-    raise ValueError(f"{type(expression).__name__} in a kernel's expression")
-
-
-def _as(index: Any, dtype: str) -> Any:
-    """An index in the type of another: TVM mixes none."""
-    if isinstance(index, int):
-        return tirx.const(index, dtype)
-    return index if str(index.ty.dtype) == dtype else tirx.Cast(dtype, index)
 
 
 def _anchor(site: BlockSite) -> tuple[Any, Any] | None:
@@ -173,41 +118,12 @@ def store_value(store: tirx.BufferStore) -> Any:
     return store.buffer[tuple(store.indices)]
 
 
-def _steps(sites: Sequence[BlockSite], result: Any) -> tuple[Step, ...] | None:
-    """The blocks after the anchor, if each computes an element from those at the same place."""
-    known = {result}
-    steps = []
-    for site in sites:
-        step = _elementwise(site)
-        if step is None or not _reads_in_place(step, known):
-            return None
-        known.add(step.result)
-        steps.append(step)
-    return tuple(steps)
-
-
 def _producers(sites: Sequence[BlockSite]) -> dict[Any, Step] | None:
     """The blocks before the anchor, by what they write."""
-    steps = [_elementwise(site) for site in sites]
-    if any(step is None for step in steps):
+    steps = [as_step(site) for site in sites]
+    if any(step is None or len(step.axes) != _CONV_AXES - _REDUCTIONS for step in steps):
         return None
     return {step.result: step for step in steps if step is not None}
-
-
-def _elementwise(site: BlockSite) -> Step | None:
-    store = site.block.body
-    axes = tuple(axis.var for axis in site.block.iter_vars)
-    is_plain = not site.reduces and isinstance(store, tirx.BufferStore)
-    if not is_plain or len(axes) != 4 or not same(store.indices, axes):
-        return None
-    return Step(store.buffer, axes, store.value)
-
-
-def _reads_in_place(step: Step, intermediates: set[Any]) -> bool:
-    """Whether it reads intermediate results at its own place alone."""
-    return all(
-        same(load.indices, step.axes) for load in loads(step.value) if load.source in intermediates
-    )
 
 
 def _element(buffer: Any, place: list[Any], load: Load, producers: Mapping[Any, Step]) -> Any:
@@ -217,10 +133,3 @@ def _element(buffer: Any, place: list[Any], load: Load, producers: Mapping[Any, 
         return load(buffer, place)
     axes = dict(zip(step.axes, place, strict=True))
     return rebuilt(step.value, axes, lambda b, at: _element(b, at, load, producers))
-
-
-def same(found: Sequence[Any], wanted: Sequence[Any]) -> bool:
-    """Whether expressions are equal, one by one."""
-    return len(found) == len(wanted) and all(
-        structural_equal(one, other) for one, other in zip(found, wanted, strict=True)
-    )

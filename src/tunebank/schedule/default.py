@@ -20,6 +20,7 @@ from typing import Any
 from tunebank.kernel import Kernel
 from tunebank.schedule.estimate import unroll_choice
 from tunebank.schedule.pixels import pixels_trace
+from tunebank.schedule.planes import planes_trace
 from tunebank.schedule.registers import anchor_tiles
 from tunebank.schedule.roles import TileRole, tile_roles
 from tunebank.schedule.rows import rows_trace
@@ -35,7 +36,11 @@ _AT_ROOT, _INLINED = -1, -2  # decisions of `SampleComputeLocation`
 
 def default_traces(space: Space) -> list[Trace]:
     """Default schedules of a kernel, the preferred one first; any of them may be illegal."""
-    own = (pixels_trace(space.kernel, space.device), rows_trace(space.kernel))
+    own = (
+        pixels_trace(space.kernel, space.device),
+        rows_trace(space.kernel),
+        planes_trace(space.kernel),
+    )
     # Sketches come from least to most fused; the middle one suits most kernels.
     order = sorted(range(len(space.sketches)), key=lambda index: abs(index - 1))
     traces = [

@@ -22,7 +22,16 @@ from tvm.tirx.script.builder import ir as T  # noqa: N812
 from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.kernel.expressions import loads
-from tunebank.schedule.convolution import rebuilt, same
+from tunebank.schedule.pointwise import (
+    ATTRIBUTES,
+    Step,
+    rebuilt,
+    same,
+    steps_after,
+    store_steps,
+    take_parameters,
+    unravelled,
+)
 from tunebank.schedule.trace import Trace, one_step
 
 KIND = "Pixels"
@@ -45,7 +54,7 @@ class _Pixels:
         combine: the combiner, an expression's type.
         identity: what it begins with.
         result: the buffer of the reduction.
-        steps: the blocks after it: buffer, axes, value.
+        steps: the blocks after it.
     """
 
     kernel: Kernel
@@ -56,7 +65,7 @@ class _Pixels:
     combine: Any
     identity: Any
     result: Any
-    steps: tuple[tuple[Any, tuple[Any, ...], Any], ...]
+    steps: tuple[Step, ...]
 
 
 def pixels_trace(kernel: Kernel, device: Device) -> Trace | None:
@@ -96,20 +105,12 @@ def _as_pixels(kernel: Kernel) -> _Pixels | None:
         return None
     if not same(store.indices, axes[:count]) or not _reads_channels_last(store, axes, count):
         return None
-    steps: list[tuple[Any, tuple[Any, ...], Any]] = []
-    for site in others:
-        step = site.block.body
-        own = tuple(axis.var for axis in site.block.iter_vars)
-        if site.reduces or site.extents != shape or not isinstance(step, tirx.BufferStore):
-            return None
-        known = {store.buffer, *(buffer for buffer, _, _ in steps)}
-        inner = [load for load in loads(step.value) if load.source in known]
-        if not all(same(place, own) for place in (step.indices, *(one.indices for one in inner))):
-            return None
-        steps.append((step.buffer, own, step.value))
+    steps = steps_after(others, store.buffer, shape)
+    if steps is None:
+        return None
     return _Pixels(
         kernel, shape, pixels, axes, store.value.b, type(store.value), init.value, store.buffer,
-        tuple(steps),
+        steps,
     )  # fmt: skip
 
 
@@ -131,17 +132,13 @@ def _program(found: _Pixels, device: Device) -> ir.IRModule:
     parts = _PARTS_PER_THREAD * device.threads if pixels * channels > _LEAST_VALUES else 1
     parts = min(parts, pixels)
     each = math.ceil(pixels / parts)
-    buffers: dict[Any, Any] = {}
-
-    def load(buffer: Any, place: list[Any]) -> Any:
-        return buffers[buffer][tuple(place)]
-
     with IRBuilder() as builder, T.prim_func():
-        T.func_name("main")
-        T.func_attr({"global_symbol": "main", "tirx.noalias": True})
-        for position, param in enumerate(found.kernel.func.params):
-            shape = [int(extent) for extent in param.shape]
-            buffers[param] = T.arg(f"p{position}", T.buffer(shape, str(param.dtype)))
+        T.func_attr(ATTRIBUTES)
+        buffers = take_parameters(found.kernel)
+
+        def load(buffer: Any, place: list[Any]) -> Any:
+            return buffers[buffer][tuple(place)]
+
         sums = T.alloc_buffer((images * parts, channels), "float32")
         with T.parallel(0, images * parts) as part:
             with T.serial(0, channels // lanes) as group, T.vectorized(0, lanes) as lane:
@@ -149,7 +146,7 @@ def _program(found: _Pixels, device: Device) -> ir.IRModule:
             with T.serial(0, each) as step:
                 number = tirx.floormod(part, parts) * each + step
                 with T.If(number < pixels), T.Then():
-                    where = _unravelled(number, found.pixels)
+                    where = unravelled(number, found.pixels)
                     with T.serial(0, channels // lanes) as group, T.vectorized(0, lanes) as lane:
                         channel = group * lanes + lane
                         place = [*_result_place(found, tirx.floordiv(part, parts), channel), *where]
@@ -170,17 +167,9 @@ def _finish(
     for part in range(1, parts):
         total = found.combine(total, sums[image * parts + part, channel])
     place = _result_place(found, image, channel)
-    values = {found.result: total}
-
-    def load(buffer: Any, at: list[Any]) -> Any:
-        return values[buffer] if buffer in values else buffers[buffer][tuple(at)]
-
     if found.result in buffers:
         T.buffer_store(buffers[found.result], total, place)
-    for buffer, axes, value in found.steps:
-        values[buffer] = rebuilt(value, dict(zip(axes, place, strict=True)), load)
-        if buffer in buffers:
-            T.buffer_store(buffers[buffer], values[buffer], place)
+    store_steps(found.steps, place, {found.result: total}, buffers)
 
 
 def _result_place(found: _Pixels, image: Any, channel: Any) -> list[Any]:
@@ -188,11 +177,3 @@ def _result_place(found: _Pixels, image: Any, channel: Any) -> list[Any]:
     if len(found.shape) == 1:
         return [channel]
     return [image, *[0] * (len(found.shape) - 2), channel]
-
-
-def _unravelled(number: Any, extents: tuple[int, ...]) -> list[Any]:
-    place, rest = [], number
-    for extent in reversed(extents):
-        place.append(tirx.floormod(rest, extent))
-        rest = tirx.floordiv(rest, extent)
-    return place[::-1]

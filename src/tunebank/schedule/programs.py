@@ -3,6 +3,7 @@
     Winograd    3x3 convolutions with fewer multiplications
     Rows        softmax, layer norm and their like, row by row
     Pixels      means over the pixels of an image
+    Planes      transposes of images of few channels
 
 Each is a trace of one step, so that records, donors and plans hold it as they hold any other.
 """
@@ -14,11 +15,11 @@ from tvm.s_tir import SBlock, SBlockRealize
 
 from tunebank.device import Device
 from tunebank.kernel import Kernel
-from tunebank.schedule import pixels, rows, winograd
+from tunebank.schedule import pixels, planes, rows, winograd
 from tunebank.schedule.trace import Trace
 from tunebank.schedule.winograd_program import winograd_module
 
-KINDS = (winograd.KIND, rows.KIND, pixels.KIND)
+KINDS = (winograd.KIND, rows.KIND, pixels.KIND, planes.KIND)
 
 
 def is_own_program(trace: Trace) -> bool:
@@ -41,6 +42,8 @@ def own_program(trace: Trace, kernel: Kernel, device: Device) -> ir.IRModule | N
         return _with_root(winograd_module(kernel, device, parameters))
     if step.inputs or step.attributes or step.outputs:
         raise ValueError(f"{step.kind} has no parameters")
+    if step.kind == planes.KIND:
+        return _with_root(planes.planes_module(kernel))
     make = rows.rows_module if step.kind == rows.KIND else pixels.pixels_module
     return _with_root(make(kernel, device))
 

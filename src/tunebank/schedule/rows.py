@@ -27,7 +27,7 @@ from tvm.tirx.script.builder import ir as T  # noqa: N812
 from tunebank.device import Device
 from tunebank.kernel import BlockSite, Kernel
 from tunebank.kernel.expressions import expressions, loads
-from tunebank.schedule.convolution import rebuilt, same
+from tunebank.schedule.pointwise import ATTRIBUTES, rebuilt, same, take_parameters, unravelled
 from tunebank.schedule.trace import Trace, one_step
 
 KIND = "Rows"
@@ -177,25 +177,13 @@ class _Program:
     def module(self) -> ir.IRModule:
         """The program."""
         with IRBuilder() as builder, T.prim_func():
-            T.func_name("main")
-            T.func_attr({"global_symbol": "main", "tirx.noalias": True})
-            for position, param in enumerate(self._rows.kernel.func.params):
-                shape = [int(extent) for extent in param.shape]
-                taken = T.arg(f"p{position}", T.buffer(shape, str(param.dtype)))
-                self._buffers[param] = taken
+            T.func_attr(ATTRIBUTES)
+            self._buffers = take_parameters(self._rows.kernel)
             with T.parallel(0, math.prod(self._rows.extents)) as number:
-                place = self._place(number)
+                place = unravelled(number, self._rows.extents)
                 for block in self._rows.blocks:
                     self._write(block, place)
         return ir.IRModule({"main": builder.get()})
-
-    def _place(self, number: Any) -> list[Any]:
-        """The indices of a row."""
-        place, rest = [], number
-        for extent in reversed(self._rows.extents):
-            place.append(tirx.floormod(rest, extent) if extent > 1 else 0)
-            rest = tirx.floordiv(rest, extent)
-        return place[::-1]
 
     def _write(self, block: _Block, place: list[Any]) -> None:
         if block.combine is not None:

@@ -12,7 +12,8 @@ from tvm.tirx.script.builder import ir as T  # noqa: N812
 
 from tunebank.device import Device
 from tunebank.kernel import Kernel
-from tunebank.schedule.convolution import Convolution, rebuilt
+from tunebank.schedule.convolution import Convolution
+from tunebank.schedule.pointwise import ATTRIBUTES, rebuilt, take_parameters
 from tunebank.schedule.winograd import ATTRIBUTE, WINDOW, Parameters, fits, suitable
 
 _INPUT = {
@@ -66,7 +67,6 @@ class _Program:
     def module(self) -> ir.IRModule:
         """The program."""
         with IRBuilder() as builder, T.prim_func():
-            T.func_name("main")
             T.func_attr(self._attributes())
             self._take_parameters()
             blocks = math.ceil(self._count / self._given.tiles)
@@ -81,18 +81,13 @@ class _Program:
 
     def _attributes(self) -> dict[str, Any]:
         about = [self._conv.weight, self._m, self._columns]
-        return {"global_symbol": "main", "tirx.noalias": True, ATTRIBUTE: about}
+        return {**ATTRIBUTES, ATTRIBUTE: about}
 
     def _take_parameters(self) -> None:
-        for position, param in enumerate(self._conv.kernel.func.params):
-            shape = [int(extent) for extent in param.shape]
-            if position == self._conv.weight:
-                groups = self._results // self._columns
-                shape = [self._a * self._a, groups, self._conv.channels, self._columns]
-            taken = T.arg(f"p{position}", T.buffer(shape, str(param.dtype)))
-            self._buffers[param] = taken
-            if position == self._conv.weight:
-                self._weight = taken
+        groups = self._results // self._columns
+        shape = [self._a * self._a, groups, self._conv.channels, self._columns]
+        self._buffers = take_parameters(self._conv.kernel, {self._conv.weight: shape})
+        self._weight = self._buffers[self._conv.kernel.func.params[self._conv.weight]]
 
     def _transform_inputs(self, block: Any, values: Any) -> None:
         a, lanes = self._a, self._lanes

@@ -227,10 +227,8 @@ class _Task:
         self._evolution = Evolution(kernel, device, cost_model, FROM_SCRATCH)
         earlier = store.earlier(kernel)
         trials = [record for record in earlier if record.origin == "tune"]
-        defaults = [record.latency_us for record in earlier if record.origin == "default"]
-        self._default_us: float | None = defaults[0] if defaults else None
-        self._is_default_known = bool(defaults)
-        self._known = {record.trace for record in earlier}
+        self._default_us: float | None = None
+        self._known = {record.trace: record.latency_us for record in earlier}
         self._latencies = [record.latency_us or math.inf for record in trials]
         self._unlearnt = trials
 
@@ -270,14 +268,14 @@ class _Task:
         return 1.0 - self.best_us / before
 
     def measure_default(self) -> None:
-        """Measures the default schedule, unless that is known."""
-        if self._is_default_known:
-            return
+        """Measures the default schedule, unless that is known; the bank may know an older one."""
         default = default_schedule(self._evolution.space)
-        if default is not None:
+        if default is None:
+            return
+        if default.trace.text not in self._known:
             ((_, result),) = self._store.measure(self.kernel, [default], None, "default")
-            self._default_us = result.latency_us
-            self._known.add(default.trace.text)
+            self._known[default.trace.text] = result.latency_us
+        self._default_us = self._known[default.trace.text]
 
     def step(self) -> int:
         """Measures and deposits a batch; returns its size."""
@@ -286,8 +284,8 @@ class _Task:
         self.is_exhausted = not proposals
         if not proposals:
             return 0
-        self._known.update(one.trace.text for one in proposals)
         measured = self._store.measure(self.kernel, proposals, self.best_us, "tune")
+        self._known.update({one.trace.text: result.latency_us for one, result in measured})
         self._latencies.extend(result.latency_us or math.inf for _, result in measured)
         self._take_in(measured)
         return len(proposals)

@@ -1,0 +1,178 @@
+"""What every program of our own is written with: parameters, and elements from elements.
+
+A program takes the kernel's parameters, computes what its kind is about in its own order, and hands
+each result through the kernel's own expressions:
+
+    t[n, y, x, k]   = conv[n, y, x, k] + bias[0, 0, 0, k]      a step, its axes (n, y, x, k)
+    out[n, y, x, k] = max(t[n, y, x, k], 0)                    the next
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import ir, tirx
+from tvm.tirx.script.builder import ir as T  # noqa: N812
+from tvm_ffi import structural_equal
+
+from tunebank.kernel import BlockSite, Kernel
+from tunebank.kernel.expressions import loads
+
+Load = Callable[[Any, list[Any]], Any]
+"""Makes the expression for an element: given a buffer of the kernel and indices."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A block that computes an element of its result at the place of its axes.
+
+    Attributes:
+        result: the buffer that it writes.
+        axes: its axes.
+        value: the expression.
+    """
+
+    result: Any
+    axes: tuple[Any, ...]
+    value: Any
+
+    def reads_in_place(self, intermediates: Collection[Any]) -> bool:
+        """Whether it reads intermediate results at its own place alone."""
+        return all(
+            same(load.indices, self.axes)
+            for load in loads(self.value)
+            if load.source in intermediates
+        )
+
+
+def as_step(site: BlockSite) -> Step | None:
+    """A block as a step; None if it reduces, or writes elsewhere than at its axes."""
+    store = site.block.body
+    axes = tuple(axis.var for axis in site.block.iter_vars)
+    if site.reduces or not isinstance(store, tirx.BufferStore) or not same(store.indices, axes):
+        return None
+    return Step(store.buffer, axes, store.value)
+
+
+def steps_after(
+    sites: Sequence[BlockSite], result: Any, shape: Sequence[int]
+) -> tuple[Step, ...] | None:
+    """The blocks after one, if each computes an element from those at the same place.
+
+    Args:
+        sites: the blocks.
+        result: the buffer that the one before them writes.
+        shape: of that buffer, and of theirs.
+    """
+    known, steps = {result}, []
+    for site in sites:
+        step = as_step(site)
+        if step is None or site.extents != tuple(shape) or not step.reads_in_place(known):
+            return None
+        known.add(step.result)
+        steps.append(step)
+    return tuple(steps)
+
+
+def take_parameters(
+    kernel: Kernel, shapes: Mapping[int, Sequence[int]] | None = None
+) -> dict[Any, Any]:
+    """Declares the parameters of the program being written: by buffer of the kernel, its own.
+
+    Args:
+        kernel: the kernel.
+        shapes: by position, the shapes of parameters that are laid out anew.
+    """
+    T.func_name("main")
+    taken = {}
+    for position, param in enumerate(kernel.func.params):
+        shape = (shapes or {}).get(position) or [int(extent) for extent in param.shape]
+        taken[param] = T.arg(f"p{position}", T.buffer(list(shape), str(param.dtype)))
+    return taken
+
+
+ATTRIBUTES = {"global_symbol": "main", "tirx.noalias": True}
+"""Those of every program."""
+
+
+def store_steps(
+    steps: Sequence[Step],
+    place: Sequence[Any],
+    values: Mapping[Any, Any],
+    parameters: Mapping[Any, Any],
+) -> None:
+    """Writes what the steps compute at a place; only what is a parameter is stored.
+
+    Args:
+        steps: in order.
+        place: indices.
+        values: by buffer of the kernel, the expressions that are known at the place.
+        parameters: see `take_parameters`.
+    """
+    known = dict(values)
+
+    def load(buffer: Any, at: list[Any]) -> Any:
+        return known[buffer] if buffer in known else parameters[buffer][tuple(at)]
+
+    for step in steps:
+        known[step.result] = rebuilt(step.value, dict(zip(step.axes, place, strict=True)), load)
+        if step.result in parameters:
+            T.buffer_store(parameters[step.result], known[step.result], list(place))
+
+
+def unravelled(number: Any, extents: Sequence[int]) -> list[Any]:
+    """The indices of an element by its number, the last index running fastest."""
+    place, rest = [], number
+    for extent in reversed(extents):
+        place.append(tirx.floormod(rest, extent) if extent > 1 else 0)
+        rest = tirx.floordiv(rest, extent)
+    return place[::-1]
+
+
+def rebuilt(expression: Any, axes: Mapping[Any, Any], load: Load) -> Any:
+    """An expression with its axes replaced, and its elements made anew.
+
+    Raises:
+        ValueError: it has a part of another kind.
+    """
+    if isinstance(expression, (tirx.IntImm, tirx.FloatImm)):
+        return expression
+    if isinstance(expression, tirx.Var):
+        if expression not in axes:
+            raise ValueError("a variable from elsewhere")
+        return _as(axes[expression], str(expression.ty.dtype))
+
+    def again(part: Any) -> Any:
+        return rebuilt(part, axes, load)
+
+    if isinstance(expression, ir.TensorLoad):
+        return load(expression.source, [again(index) for index in expression.indices])
+    if isinstance(expression, tirx.Select):
+        parts = (expression.condition, expression.true_value, expression.false_value)
+        return tirx.Select(*map(again, parts))
+    if isinstance(expression, tirx.Cast):
+        return tirx.Cast(str(expression.ty.dtype), again(expression.value))
+    if isinstance(expression, tirx.Not):
+        return tirx.Not(again(expression.a))
+    if hasattr(expression, "a") and hasattr(expression, "b"):
+        return type(expression)(again(expression.a), again(expression.b))
+    if isinstance(expression, ir.Call):
+        arguments = [again(argument) for argument in expression.args]
+        return ir.Call(expression.op, arguments, expression.attrs, ret_ty=expression.ty)
+    raise ValueError(f"{type(expression).__name__} in a kernel's expression")
+
+
+def same(found: Sequence[Any], wanted: Sequence[Any]) -> bool:
+    """Whether expressions are equal, one by one."""
+    return len(found) == len(wanted) and all(
+        structural_equal(one, other) for one, other in zip(found, wanted, strict=True)
+    )
+
+
+def _as(index: Any, dtype: str) -> Any:
+    """An index in the type of another: TVM mixes none."""
+    if isinstance(index, int):
+        return tirx.const(index, dtype)
+    return index if str(index.ty.dtype) == dtype else tirx.Cast(dtype, index)
