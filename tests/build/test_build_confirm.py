@@ -50,10 +50,11 @@ def test_what_is_faster_in_the_model_is_taken(
 ) -> None:
     default = default_plan(model, device)
     key = heaviest(default)
-    slow = replace(unscheduled(default.choices[key]), alternative=default.choices[key])
+    slow = replace(unscheduled(default.choices[key]), alternatives=(default.choices[key],))
     plan = replace(default, choices={**default.choices, key: slow}, search_seconds=5.0)
     best = confirmed(model, plan, device, measurer)
-    assert best.choices[key] is default.choices[key]
+    assert best.choices[key].scheduled is default.choices[key].scheduled
+    assert best.choices[key].checked
     assert best.search_seconds > 5.0
 
 
@@ -62,7 +63,7 @@ def test_what_is_slower_in_the_model_is_not(
 ) -> None:
     default = default_plan(model, device)
     key = heaviest(default)
-    fast = replace(default.choices[key], alternative=unscheduled(default.choices[key]))
+    fast = replace(default.choices[key], alternatives=(unscheduled(default.choices[key]),))
     plan = replace(default, choices={**default.choices, key: fast})
     assert confirmed(model, plan, device, measurer).choices[key] is fast
 
@@ -80,7 +81,7 @@ def test_wrong_numbers_are_not_taken_however_fast(
     spoiled = replace(choice, scheduled=replace(choice.scheduled, schedule=wrong), latency_us=1.0)
     plan = replace(
         default,
-        choices={**default.choices, key: replace(unscheduled(choice), alternative=spoiled)},
+        choices={**default.choices, key: replace(unscheduled(choice), alternatives=(spoiled,))},
     )
     best = confirmed(model, plan, device, measurer)
     assert best.choices[key] is plan.choices[key]

@@ -10,6 +10,7 @@ import pytest
 from programs import conv2d, elementwise, kernel, matmul, softmax
 from tunebank.bank import Bank, Record, SqlBank
 from tunebank.kernel import Kernel
+from tunebank.schedule.winograd import Parameters, to_trace
 from tunebank.transfer import Donor, match
 from tunebank.transfer.match import PER_DONOR_KERNEL
 
@@ -113,6 +114,23 @@ def test_the_best_few_of_each_kernel_nearest_level_first() -> None:
     assert [donor.level for donor in donors] == ["exact"] * 4 + ["class"] * 4 + ["anchor"] * 4
     assert [donor.record.latency_us for donor in donors[:8]] == [20, 21, 22, 23, 1, 2, 3, 4]
     assert len({donor.record.id for donor in donors}) == len(donors)
+
+
+def test_a_schedule_that_several_models_have_counts_once() -> None:
+    shared = [record_of(dense(), latency_us=10.0, source=source) for source in "abc"]
+    others = [record_of(dense(), latency_us=20.0 + n) for n in range(5)]
+    donors = match(dense(), bank_of(*shared, *others))
+    assert [donor.record.latency_us for donor in donors] == [10, 20, 21, 22]
+
+
+def test_winograd_schedules_leave_room_for_others() -> None:
+    quick = [
+        record_of(convolution(), latency_us=1.0 + n, trace=to_trace(Parameters(4, 8, 8, n)).text)
+        for n in (1, 2, 3)
+    ]
+    direct = [record_of(convolution(), latency_us=20.0 + n) for n in range(5)]
+    donors = match(convolution(), bank_of(*quick, *direct))
+    assert [donor.record.latency_us for donor in donors] == [2, 20, 21, 22]
 
 
 def bank_of(*records: Record) -> Bank:

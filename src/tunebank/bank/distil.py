@@ -80,10 +80,10 @@ def _worth_keeping(records: Iterable[Record], keep: int) -> Iterator[Record]:
 
 
 def _inner_tiles(trace: str) -> Any:
-    """The innermost factor of each tiling; what a trace without one decides."""
-    _, decisions = json.loads(trace)
+    """The innermost factor of each tiling; of a program of its own, which needs none, its name."""
+    steps, decisions = json.loads(trace)
     factors = [(index, value[-1]) for index, value in decisions if isinstance(value, list)]
-    return tuple(factors) or trace
+    return tuple(factors) or (steps[0][0] if len(steps) == 1 else trace)
 
 
 def _provenance(read: list[Record], kept: list[Record]) -> dict[str, Any]:

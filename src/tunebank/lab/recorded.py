@@ -13,6 +13,8 @@ from tunebank.model import Model
 from tunebank.schedule import IllegalScheduleError, Space, Trace, default_schedule
 from tunebank.search import Choice, Plan
 
+_AUTO_SCHEDULED = ("tune", "import", "default")
+
 
 @dataclass(frozen=True)
 class Trials:
@@ -89,9 +91,13 @@ def untuned_latencies(model: Model, bank: Bank, device: Device, *, source: str) 
 
 
 def _own(kernel: Kernel, bank: Bank, device: Device, source: str) -> list[Record]:
-    """The kernel's records on this device, fastest first."""
+    """What auto-scheduling found for the kernel on this device, fastest first.
+
+    A bank may also hold what reuse found for the model, other algorithms among it.
+    """
     records = bank.find(kernel_key=kernel.key, source=source, status=None)
-    return [record for record in records if record.device == device.fingerprint]
+    here = [record for record in records if record.device == device.fingerprint]
+    return [record for record in here if record.origin in _AUTO_SCHEDULED]
 
 
 def _choice(kernel: Kernel, records: Sequence[Record], space: Space) -> Choice:

@@ -20,12 +20,14 @@ from tunebank.transfer import Candidate, Donor, rank
 _WORSE_TILE_OCTAVES = 0.5
 _DEFAULT_COST = 0.1
 """Octaves by which a default schedule is expected to lose to the best; see `Candidate.cost`."""
+_RELATIVE_COST = 0.4
+"""The same of its relatives, more: the donors are tried first, and tell more."""
 _ELSEWHERE_COST = 0.5
 """The same of a donor measured on another machine, more, where nothing is measured on this one."""
 _NEAR = 1.25
 """How many times slower alone than the best an alternative may be to be tried in the model."""
-_RELATIVE_COST = 0.4
-"""The same of its relatives, more: the donors are tried first, and tell more."""
+ALTERNATIVES = 3
+"""How many of those there are at most."""
 
 
 @dataclass(frozen=True)
@@ -171,11 +173,8 @@ class KernelSearch:
 
     def choice(self, chosen: Chosen) -> Choice:
         """The search on this kernel, ended with this schedule."""
-        alternative = self._alternative(chosen)
-        return replace(
-            self._choice(chosen),
-            alternative=self._choice(alternative) if alternative is not None else None,
-        )
+        others = tuple(self._choice(other) for other in self._alternatives(chosen))
+        return replace(self._choice(chosen), alternatives=others)
 
     def _choice(self, chosen: Chosen) -> Choice:
         proposal = chosen.proposal
@@ -200,10 +199,10 @@ class KernelSearch:
             checked=chosen.result is not None and chosen.result.checked,
         )
 
-    def _alternative(self, chosen: Chosen) -> Chosen | None:
-        """The default schedule, unless that is chosen or far behind; else the runner-up."""
+    def _alternatives(self, chosen: Chosen) -> list[Chosen]:
+        """What is not far behind: the default schedule first, then the faster the earlier."""
         if chosen.latency_us is None:
-            return None
+            return []
         near = _NEAR * chosen.latency_us
         others = [
             Chosen(proposal, result)
@@ -212,9 +211,8 @@ class KernelSearch:
             and result.latency_us is not None
             and result.latency_us <= near
         ]
-        if not others:
-            return None
-        return min(others, key=lambda one: (one.proposal is not self._default, one.latency_us))
+        others.sort(key=lambda one: (one.proposal is not self._default, one.latency_us))
+        return others[:ALTERNATIVES]
 
     def _donors_us(self) -> dict[str, float]:
         """By model, the latency of the fastest candidate that came from it."""

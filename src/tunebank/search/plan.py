@@ -34,7 +34,7 @@ class Choice:
         wrong: those of them that gave wrong numbers.
         donors_us: by model, the latency of the fastest candidate that came from it unrefined.
         checked: whether its numbers were compared.
-        alternative: the next best choice, to be tried in the model; None if nothing is near.
+        alternatives: the next best choices, to be tried in the model; those that are near.
     """
 
     kernel: Kernel
@@ -52,7 +52,7 @@ class Choice:
     wrong: int = 0
     donors_us: Mapping[str, float] = field(default_factory=dict)
     checked: bool = False
-    alternative: Choice | None = field(default=None, repr=False)
+    alternatives: tuple[Choice, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,16 @@ from typing import Any, Literal
 
 from tunebank.bank import Bank, Record
 from tunebank.kernel import Kernel
+from tunebank.schedule import Trace
+from tunebank.schedule.winograd import is_winograd
 
 Level = Literal["exact", "class", "anchor"]
 
 LEVELS: tuple[Level, ...] = ("exact", "class", "anchor")
 PER_DONOR_KERNEL = 4
 """Records taken of one donor kernel: its best few differ in kind, the rest are near copies."""
+_READ_PER_DONOR_KERNEL = 10
+"""More are read: a schedule that several models have is several records."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ def _records(
     if not key:
         return []  # without a reduction there is no anchor
     conditions: dict[str, Any] = {name: key, "exclude_sources": tuple(exclude_sources)}
-    return bank.find(**conditions, best_per_kernel=PER_DONOR_KERNEL)
+    return bank.find(**conditions, best_per_kernel=_READ_PER_DONOR_KERNEL)
 
 
 def _ranked(records: Iterable[Record], level: Level) -> list[Donor]:
@@ -73,8 +77,23 @@ def _ranked(records: Iterable[Record], level: Level) -> list[Donor]:
     for group in groups.values():
         group.sort(key=_latency)
         best = _latency(group[0])
-        donors.extend(Donor(record, level, best / _latency(record)) for record in group)
+        donors.extend(Donor(record, level, best / _latency(record)) for record in _few(group))
     return donors
+
+
+def _few(group: list[Record]) -> list[Record]:
+    """The first few of a kernel's records: each schedule once, of Winograd's the best alone."""
+    chosen: dict[str, Record] = {}
+    has_winograd = False
+    for record in group:
+        if record.trace in chosen or len(chosen) == PER_DONOR_KERNEL:
+            continue
+        if is_winograd(Trace.from_text(record.trace)):
+            if has_winograd:
+                continue
+            has_winograd = True
+        chosen[record.trace] = record
+    return list(chosen.values())
 
 
 def _latency(record: Record) -> float:
