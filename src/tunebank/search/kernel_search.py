@@ -22,8 +22,11 @@ _DEFAULT_COST = 0.1
 """Octaves by which a default schedule is expected to lose to the best; see `Candidate.cost`."""
 _RELATIVE_COST = 0.4
 """The same of its relatives, more: the donors are tried first, and tell more."""
+_UNMEASURED_COST = 0.15
+"""The same of a donor, more, where nothing is measured: of many trials the one that seemed fastest
+was partly lucky."""
 _ELSEWHERE_COST = 0.5
-"""The same of a donor measured on another machine, more, where nothing is measured on this one."""
+"""The same of a donor measured on another machine, or of another algorithm."""
 _NEAR = 1.25
 """How many times slower alone than the best an alternative may be to be tried in the model."""
 ALTERNATIVES = 3
@@ -246,7 +249,7 @@ class KernelSearch:
         if default is not None and self._queue:
             first = self._queue[0]
             here = first.donor and first.donor.record.device == self._device.fingerprint
-            cost = first.cost + (0.0 if here else _ELSEWHERE_COST)
+            cost = first.cost + (_UNMEASURED_COST if here else _ELSEWHERE_COST)
             if self._expected(default.scheduled.trace) <= cost:
                 return default
         candidates = self._next_candidates(1)

@@ -6,6 +6,7 @@ import click
 
 from tunebank.cli.lab.coverage import coverage
 from tunebank.cli.lab.evaluate import evaluate
+from tunebank.cli.lab.ranking import ranking
 from tunebank.cli.lab.report import report
 from tunebank.cli.lab.tune import tune
 
@@ -22,5 +23,5 @@ def lab() -> None:
     """
 
 
-for command in (coverage, tune, evaluate, report):
+for command in (coverage, tune, evaluate, ranking, report):
     lab.add_command(command)
