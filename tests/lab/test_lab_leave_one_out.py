@@ -15,7 +15,8 @@ from tunebank.bank import Bank, SqlBank
 from tunebank.device import Device, detect_device
 from tunebank.kernel import Kernel
 from tunebank.lab.donor_model import class_shares, donor_scores
-from tunebank.lab.evaluation import EvaluationSettings, evaluate_models
+from tunebank.lab.evaluation import evaluate_models
+from tunebank.lab.experiments import EvaluationSettings
 from tunebank.lab.recorded import recorded_plan, trials_of
 from tunebank.lab.rows import REUSE, SCRATCH, Row, read_rows
 from tunebank.lab.scratch import auto_schedule

@@ -34,11 +34,13 @@ from tunebank.runtime.profile import CallClock
 from tunebank.search import Choice, Plan, ReuseSettings, reuse
 
 _NOTABLE = 0.03
-"""A schedule has to be faster in place by this part to take the first plan's place."""
+"""By which part a schedule has to be faster in place to take the first plan's place."""
 _TURNS = 4
+"""It has to be faster in each of them: of several schedules one seems fast now and then."""
 _TURN_SECONDS = 0.2
 _LEAST_RUNS, _MOST_RUNS = 2, 20
 _PLANS = 4
+_FINALISTS = 3
 _MOST_SHARE = 0.3
 """Of the budget, at most; if two plans would take more it is not done."""
 _MOST_BYTES = 2**30
@@ -64,7 +66,10 @@ def find_plan(
     if measurer is None or not count or plan.interrupted or not plan.measured:
         return plan
     try:
-        return confirmed(model, plan, device, measurer, most_plans=count, report=report)
+        left = settings.budget_seconds - plan.search_seconds
+        return confirmed(
+            model, plan, device, measurer, most_plans=count, seconds=left, report=report
+        )
     except KeyboardInterrupt:
         return replace(plan, interrupted=True)
 
@@ -76,6 +81,7 @@ def confirmed(
     measurer: LocalMeasurer,
     *,
     most_plans: int = _PLANS,
+    seconds: float = math.inf,
     report: Callable[[str], None] = lambda text: None,
 ) -> Plan:
     """The plan with what is faster in the model; its search time includes what this took.
@@ -86,6 +92,7 @@ def confirmed(
         device: what to compile for.
         measurer: its workers build; it checks the numbers of schedules that were not checked.
         most_plans: how many plans to try, the first among them.
+        seconds: time for it; two plans are tried in any case.
         report: called with a line of text.
     """
     start = time.monotonic()
@@ -94,16 +101,24 @@ def confirmed(
         return plan
     report("trying the plan in the model")
     with tempfile.TemporaryDirectory(prefix="tunebank-") as folder:
+        builder = _Builder(model, device, measurer, Path(folder))
+        turns = _TURNS * builder.turn_seconds(plan)
 
-        def tried(one: Plan, name: str) -> _Tried:
-            return _Tried(model, one, device, measurer, Path(folder) / f"{name}.so")
+        def fits(tried: int, builds: int) -> bool:
+            left = seconds - (time.monotonic() - start)
+            return tried * turns + builds * builder.seconds < left
 
-        field = [tried(one, str(index)) for index, one in enumerate(plans)]
+        field = [builder.tried(one) for one in plans[:2]]
+        for one in plans[2:]:
+            if fits(tried=len(field) + 1 + _FINALISTS, builds=2):
+                field.append(builder.tried(one))
         _take_turns(field)
         best = _fastest_in_place(field, measurer)
-        if any(choice is not plan.choices[key] for key, choice in best.choices.items()):
-            field = [tried(best, "best"), *field[:2]]
-            best = _fastest(field, _take_turns(field), measurer)
+        is_new = any(choice is not plan.choices[key] for key, choice in best.choices.items())
+        if is_new and fits(tried=_FINALISTS, builds=1):
+            field = [builder.tried(best), *field[:2]]
+            _take_turns(field)
+            best = _fastest(field, measurer)
     return replace(best, search_seconds=plan.search_seconds + time.monotonic() - start)
 
 
@@ -134,68 +149,109 @@ def _plans(plan: Plan, most: int) -> list[Plan]:
 
 
 class _Tried:
-    """A plan built to be run here."""
+    """A plan built to be run here.
+
+    Attributes:
+        plan: the plan.
+        runs_us: by turn, what a run took.
+        kernels_us: by turn, what the calls of each kernel took in a run.
+    """
 
     def __init__(
         self, model: Model, plan: Plan, device: Device, measurer: LocalMeasurer, library: Path
     ) -> None:
         self.plan = plan
+        self.runs_us: list[float] = []
+        self.kernels_us: list[dict[str, float]] = []
         self._machine = build(model, plan, device, measurer.pool, library=library).machine()
         self._main = self._machine[model.functions[0].name]
         feed = random_feed(model.inputs)
         self._arguments = [tensor(feed[spec.name]) for spec in model.inputs]
         self._threads = device.threads
-        self._fastest_us: dict[str, float] = {}
 
-    def turn(self, seconds: float) -> float:
-        """Runs for a while, with the clock on each call; returns what a run takes."""
+    def turn(self) -> None:
+        """Runs for a while, with the clock on each call."""
         clock = CallClock()
         self._machine.set_instrument(clock.on_call)
-        end, times = time.monotonic() + seconds, list[float]()
+        end, times = time.monotonic() + _TURN_SECONDS, list[float]()
         with _tvm.running_on(self._threads):
             while len(times) <= _LEAST_RUNS or (len(times) < _MOST_RUNS and time.monotonic() < end):
                 clock.begin_run()
                 start = time.perf_counter()
                 self._main(*self._arguments)
                 times.append(1e6 * (time.perf_counter() - start))
-        for program in clock.programs(skip=1):
-            key = kernel_key_of(program.symbol)
-            self._fastest_us[key] = min(program.total_us, self._fastest_us.get(key, math.inf))
-        return statistics.median(times[1:])
-
-    def us(self, key: str) -> float:
-        """What the calls of a kernel take in a run, in the best turn; infinite if not seen."""
-        return self._fastest_us.get(key, math.inf)
+        self.runs_us.append(statistics.median(times[1:]))
+        programs = clock.programs(skip=1)
+        self.kernels_us.append({kernel_key_of(one.symbol): one.total_us for one in programs})
 
 
-def _take_turns(field: Sequence[_Tried]) -> list[float]:
-    """Runs all in turns; what a run of each takes in its best turn."""
-    turns = [[one.turn(_TURN_SECONDS) for one in field] for _ in range(_TURNS)]
-    return [min(times) for times in zip(*turns, strict=True)]
+class _Builder:
+    """Makes plans ready to run, and knows what that takes."""
+
+    def __init__(self, model: Model, device: Device, measurer: LocalMeasurer, folder: Path) -> None:
+        self._model = model
+        self._device = device
+        self._measurer = measurer
+        self._folder = folder
+        self._count = 0
+        self.seconds = 0.0
+        """Of the last build."""
+
+    def tried(self, plan: Plan) -> _Tried:
+        """Builds a plan."""
+        start = time.monotonic()
+        library = self._folder / f"{self._count}.so"
+        made = _Tried(self._model, plan, self._device, self._measurer, library)
+        self.seconds = time.monotonic() - start
+        self._count += 1
+        return made
+
+    @staticmethod
+    def turn_seconds(plan: Plan) -> float:
+        """What a turn of a plan takes."""
+        return max(_TURN_SECONDS, (1 + _LEAST_RUNS) * 1e-6 * plan.kernels_us)
+
+
+def _take_turns(field: Sequence[_Tried]) -> None:
+    """Runs all in turns; what was before is forgotten."""
+    for one in field:
+        one.runs_us, one.kernels_us = [], []
+    for _ in range(_TURNS):
+        for one in field:
+            one.turn()
 
 
 def _fastest_in_place(field: Sequence[_Tried], measurer: LocalMeasurer) -> Plan:
-    """The first plan, with what was notably faster in another and is right."""
+    """The first plan, with what was faster in another and is right."""
     first, *others = field
     choices = dict(first.plan.choices)
     for key, choice in choices.items():
-        fastest = min(others, key=lambda one: one.us(key))
-        if fastest.us(key) < (1.0 - _NOTABLE) * first.us(key):
-            choices[key] = _if_right(fastest.plan.choices[key], measurer) or choice
+        times = [[turn.get(key, math.inf) for turn in one.kernels_us] for one in field]
+        ratios = [_ratio(own, times[0]) for own in times[1:]]
+        least = min(ratios)
+        if least < 1.0 - _NOTABLE:
+            other = others[ratios.index(least)].plan.choices[key]
+            choices[key] = _if_right(other, measurer) or choice
     return replace(first.plan, choices=choices)
 
 
-def _fastest(field: Sequence[_Tried], runs_us: Sequence[float], measurer: LocalMeasurer) -> Plan:
-    """The plan of the fastest runs; in the last one are schedules that were never checked."""
-    *known, last = field
-    for _, one in sorted(zip(runs_us, field, strict=True), key=lambda pair: pair[0]):
-        if one is not last:
-            return one.plan
-        checked = {key: _if_right(choice, measurer) for key, choice in one.plan.choices.items()}
-        right = {key: choice for key, choice in checked.items() if choice is not None}
-        if len(right) == len(checked):
-            return replace(one.plan, choices=right)
-    return known[0].plan
+def _fastest(field: Sequence[_Tried], measurer: LocalMeasurer) -> Plan:
+    """The plan made of what was fastest in place, unless one that was tried before is faster."""
+    best, *others = field
+    ratios = [_ratio(one.runs_us, best.runs_us) for one in others]
+    if min(ratios) >= 1.0:
+        return best.plan
+    plan = others[ratios.index(min(ratios))].plan
+    checked = {key: _if_right(choice, measurer) for key, choice in plan.choices.items()}
+    right = {key: choice for key, choice in checked.items() if choice is not None}
+    return replace(plan, choices=right) if len(right) == len(checked) else best.plan
+
+
+def _ratio(own: Sequence[float], others: Sequence[float]) -> float:
+    """How much longer it took, median over turns; 1 if it was not faster in each of them."""
+    if any(not one < other for one, other in zip(own, others, strict=True)):
+        return 1.0
+    return statistics.median(one / other for one, other in zip(own, others, strict=True))
 
 
 def _if_right(choice: Choice, measurer: LocalMeasurer) -> Choice | None:

@@ -116,23 +116,26 @@ def draw_bars(bars: Bars) -> Figure:
 def draw_curves(
     panels: Sequence[Panel], *, title: str, x_label: str, y_label: str, columns: int = 5
 ) -> Figure:
-    """Curves over a logarithmic axis, panel by panel, with one legend."""
+    """Curves over a logarithmic axis, panel by panel, with one legend and one scale."""
     columns = min(columns, max(1, len(panels)))
     rows = math.ceil(len(panels) / columns)
     figure, axes = _new(rows, columns, (2.9 * columns + 0.8, 2.7 * rows + 1.0))
     names = list(dict.fromkeys(name for panel in panels for name in panel.curves))
     handles: dict[str, Any] = {}
+    heights = [height for panel in panels for height in _heights(panel)]
     for axis, panel in zip(axes, panels, strict=False):
         for name, points in panel.curves.items():
+            if not points:
+                continue
             colour = _COLOURS[names.index(name) % len(_COLOURS)]
-            x, y = zip(*points, strict=True) if points else ((), ())
+            x, y = zip(*points, strict=True)
             (handles[name],) = axis.plot(x, y, marker="o", ms=4, color=colour)
         for number, (name, height) in enumerate(panel.lines.items()):
             style = ("-", "--", ":")[number % 3]
             handles[name] = axis.axhline(height, color="black", linestyle=style, lw=1.0)
         axis.set_xscale("symlog", linthresh=10.0)
         axis.set_xlim(left=-1.0)
-        axis.set_ylim(bottom=0.0)
+        axis.set_ylim(0.9 * min(heights), 1.05 * max(heights))
         axis.set_xticks([0, 10, 60, 600], ["0", "10", "60", "600"])
         axis.minorticks_off()
         axis.set_title(panel.title, fontsize=_FONT_SIZE)
@@ -145,6 +148,10 @@ def draw_curves(
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=6,
                   frameon=False)  # fmt: skip
     return figure
+
+
+def _heights(panel: Panel) -> list[float]:
+    return [y for points in panel.curves.values() for _, y in points] + list(panel.lines.values())
 
 
 def draw_heat_map(heat: HeatMap) -> Figure:

@@ -3,7 +3,8 @@
 from tunebank.search.plan import Choice, Plan
 from tunebank.search.reuse import reuse
 from tunebank.search.settings import Progress, ReuseSettings
-from tunebank.search.tune import TuneProgress, TuneSettings, tune
+from tunebank.search.tune import TuneProgress, tune
+from tunebank.search.tune_task import TuneSettings
 
 __all__ = [
     "Choice",

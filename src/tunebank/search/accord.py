@@ -25,8 +25,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from tunebank.device import Device
 from tunebank.measure import Measurement
 from tunebank.schedule import Scheduled
+from tunebank.search.candidates import Proposal
 from tunebank.search.deposit import to_record
-from tunebank.search.kernel_search import Chosen, KernelSearch, Proposal
+from tunebank.search.kernel_search import Chosen, KernelSearch
 from tunebank.search.sharing import WeightGroup, packing_at
 from tunebank.search.siblings import level_of, sibling_traces
 from tunebank.transfer import Candidate, Donor

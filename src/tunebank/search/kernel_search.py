@@ -1,45 +1,27 @@
-"""The search on one kernel: what is queued, what was measured, what is best so far."""
+"""The search on one kernel: what was measured, what is best so far, what is worth trying next."""
 
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.measure import Measurement
-from tunebank.schedule import IllegalScheduleError, Scheduled, Space, Trace, default_traces
+from tunebank.schedule import Scheduled, Space
 from tunebank.schedule.estimate import expected_octaves
-from tunebank.schedule.winograd import is_winograd, winograd_traces
+from tunebank.search.candidates import Candidates, Proposal
 from tunebank.search.evolution import REFINE, CostModel, Evolution
-from tunebank.search.plan import Choice, MatchLevel, Origin
-from tunebank.transfer import Candidate, Donor, rank
+from tunebank.search.plan import Choice, MatchLevel
+from tunebank.transfer import Candidate, Donor
 
-_WORSE_TILE_OCTAVES = 0.5
-_DEFAULT_COST = 0.1
-"""Octaves by which a default schedule is expected to lose to the best; see `Candidate.cost`."""
-_RELATIVE_COST = 0.4
-"""The same of its relatives, more: the donors are tried first, and tell more."""
-_UNMEASURED_COST = 0.15
-"""The same of a donor, more, where nothing is measured: of many trials the one that seemed fastest
-was partly lucky."""
-_ELSEWHERE_COST = 0.5
-"""The same of a donor measured on another machine, or of another algorithm."""
-_NEAR = 1.25
-"""How many times slower alone than the best an alternative may be to be tried in the model."""
 ALTERNATIVES = 3
-"""How many of those there are at most."""
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """A legal schedule on its way to the measurer, and where it came from."""
-
-    scheduled: Scheduled
-    origin: Origin
-    donor: Donor | None = None
+"""How many schedules beside the chosen one are to be tried in the model, at most."""
+_NEAR = 1.25
+"""How many times slower alone than the best such a one may be."""
+_WORSE_TILE_OCTAVES = 0.5
 
 
 @dataclass(frozen=True)
@@ -77,29 +59,17 @@ class KernelSearch:
         winograd: bool = True,
     ) -> None:
         self.kernel = kernel
-        self._may_winograd = winograd
         self._device = device
         self._cost_model = cost_model
         self._space = Space(kernel, device)
         self._donors = list(donors)
-        self._candidates = [
-            candidate
-            for candidate in rank(kernel, donors, self._space.sketches, device)
-            if winograd or not is_winograd(candidate.trace)
-        ]
-        self._seen: set[object] = set()
+        self._candidates = Candidates(kernel, donors, device, self._space, winograd=winograd)
         self._evolution: Evolution | None = None
         self._measured: list[tuple[Proposal, Measurement]] = []
         self._tried: set[object] = set()
         self._best: Chosen | None = None
         self._untuned_us: float | None = None
-        self._invalid = 0
         self._failures: list[Proposal] = []
-        self._default, others = self._defaults()
-        self._queue = deque(sorted([*self._candidates, *others], key=lambda one: one.cost))
-        self._held: deque[Proposal] = deque()
-        self._offers: dict[str, deque[Candidate]] = {}
-        self._offered = 0
         self.stale_rounds = 0
         """Rounds since the best latency last fell by a notable amount."""
 
@@ -121,7 +91,7 @@ class KernelSearch:
     @property
     def has_candidates(self) -> bool:
         """Whether a donor's, a sibling's or a default's candidate is still waiting."""
-        return bool(self._held or self._queue) or any(self._offers.values())
+        return bool(self._candidates)
 
     @property
     def can_refine(self) -> bool:
@@ -132,16 +102,16 @@ class KernelSearch:
 
     def first(self, donors: int) -> list[Proposal]:
         """The default schedule and the best-ranked donors' candidates."""
-        default = [self._default] if self._default is not None else []
-        return default + self._next_candidates(donors)
+        default = self._candidates.default
+        return ([default] if default is not None else []) + self._candidates.take(donors)
 
     def offer(self, sibling: str, candidates: Sequence[Candidate]) -> None:
         """Puts a sibling's candidates first in line, in place of those that it offered before."""
-        self._offers[sibling] = deque(candidates)
+        self._candidates.offer(sibling, candidates)
 
     def propose(self, count: int) -> list[Proposal]:
         """The next schedules to measure: donors' candidates, then refinements of the best."""
-        proposals = self._next_candidates(count)
+        proposals = self._candidates.take(count)
         if not proposals and self.can_refine:
             proposals = self._refinements(count)
         return proposals
@@ -156,7 +126,7 @@ class KernelSearch:
             if latency is None:
                 self._failures.append(proposal)
                 continue
-            if proposal is self._default:
+            if proposal is self._candidates.default:
                 self._untuned_us = latency
             if result.checked and (self.best_us is None or latency < self.best_us):
                 self._best = Chosen(proposal, result)
@@ -172,7 +142,7 @@ class KernelSearch:
 
     def chosen(self) -> Chosen:
         """What stands now: the best measured, else the best-ranked, else the default."""
-        return self._best or Chosen(self._unmeasured())
+        return self._best or Chosen(self._candidates.unmeasured(failed=self._failures))
 
     def choice(self, chosen: Chosen) -> Choice:
         """The search on this kernel, ended with this schedule."""
@@ -193,9 +163,9 @@ class KernelSearch:
             record_id=donor.record.id if donor else "",
             latency_us=chosen.latency_us,
             untuned_us=self._untuned_us,
-            candidates=len(self._candidates) + self._offered,
+            candidates=self._candidates.distinct,
             measured=len(self._measured),
-            invalid=self._invalid,
+            invalid=self._candidates.invalid,
             failed=len(self._failures),
             wrong=sum(result.status == "wrong" for _, result in self._measured),
             donors_us=self._donors_us(),
@@ -214,7 +184,8 @@ class KernelSearch:
             and result.latency_us is not None
             and result.latency_us <= near
         ]
-        others.sort(key=lambda one: (one.proposal is not self._default, one.latency_us))
+        default = self._candidates.default
+        others.sort(key=lambda one: (one.proposal is not default, one.latency_us))
         return others[:ALTERNATIVES]
 
     def _donors_us(self) -> dict[str, float]:
@@ -230,94 +201,22 @@ class KernelSearch:
         self, candidates: Iterable[Candidate], *, accept: Callable[[Scheduled], bool]
     ) -> Proposal | None:
         """The first legal one of some candidates that was not measured and that is accepted."""
-        for candidate in candidates:
-            try:
-                scheduled = self._space.apply(candidate.trace)
-            except IllegalScheduleError:
-                continue
-            if scheduled.trace.identity not in self._tried and accept(scheduled):
-                self._seen.add(scheduled.trace.identity)
-                self._offered += candidate.donor is not None
-                return _proposal(scheduled, candidate)
-        return None
-
-    def _unmeasured(self) -> Proposal | None:
-        """The better one of the best-ranked candidate and the default, by expectation."""
-        if self._held:
-            return self._held[0]
-        default = self._default if self._default not in self._failures else None
-        if default is not None and self._queue:
-            first = self._queue[0]
-            here = first.donor and first.donor.record.device == self._device.fingerprint
-            cost = first.cost + (_UNMEASURED_COST if here else _ELSEWHERE_COST)
-            if self._expected(default.scheduled.trace) <= cost:
-                return default
-        candidates = self._next_candidates(1)
-        self._held.extendleft(candidates)  # it has its turn all the same
-        return candidates[0] if candidates else default
-
-    def _defaults(self) -> tuple[Proposal | None, list[Candidate]]:
-        """The kernel's default schedule, and its relatives as candidates."""
-        traces = deque(default_traces(self._space))
-        while traces:
-            try:
-                default = Proposal(self._space.apply(traces.popleft()), "default")
-            except IllegalScheduleError:
-                continue
-            self._seen.add(default.scheduled.trace.identity)
-            others = [
-                Candidate(trace, None, self._expected(trace) + _RELATIVE_COST) for trace in traces
-            ]
-            return default, [*others, *self._winograd()]
-        return None, []
-
-    def _winograd(self) -> list[Candidate]:
-        """The kernel by another algorithm, where that promises more."""
-        if not self._may_winograd:
-            return []
-        return [
-            Candidate(trace, None, expected_octaves(trace, self.kernel, self._device))
-            for trace in winograd_traces(self.kernel, self._device)
-        ]
-
-    def _expected(self, trace: Trace) -> float:
-        """Expected cost of a default schedule; see `Candidate.cost`."""
-        return _DEFAULT_COST + expected_octaves(trace, self.kernel, self._device)
-
-    def _next_candidates(self, count: int) -> list[Proposal]:
-        """Legal candidates not seen yet, by rank."""
-        proposals = [self._held.popleft() for _ in range(min(count, len(self._held)))]
-        while len(proposals) < count and (candidate := self._next_candidate()) is not None:
-            try:
-                scheduled = self._space.apply(candidate.trace)
-            except IllegalScheduleError:
-                self._invalid += 1
-                continue
-            if scheduled.trace.identity not in self._seen:
-                self._seen.add(scheduled.trace.identity)
-                proposals.append(_proposal(scheduled, candidate))
-        return proposals
-
-    def _next_candidate(self) -> Candidate | None:
-        """What siblings offered comes first."""
-        for offers in self._offers.values():
-            if offers:
-                self._offered += 1
-                return offers.popleft()
-        return self._queue.popleft() if self._queue else None
+        return self._candidates.first_legal(
+            candidates,
+            accept=lambda one: one.trace.identity not in self._tried and accept(one),
+        )
 
     def _refinements(self, count: int) -> list[Proposal]:
         if self._evolution is None:
             self._evolution = Evolution(self.kernel, self._device, self._cost_model, REFINE)
             self._evolution.observe([(p.scheduled, result) for p, result in self._measured])
-        fresh = [
+        fresh = (
             scheduled
             for scheduled in self._evolution.propose()
-            if scheduled.trace.identity not in self._seen and self._is_worth_a_build(scheduled)
-        ][:count]
-        self._seen.update(scheduled.trace.identity for scheduled in fresh)
+            if self._is_worth_a_build(scheduled) and self._candidates.is_new(scheduled)
+        )
         donor = self._best.proposal.donor if self._best and self._best.proposal else None
-        return [Proposal(scheduled, "refine", donor) for scheduled in fresh]
+        return [Proposal(scheduled, "refine", donor) for scheduled in islice(fresh, count)]
 
     def _is_worth_a_build(self, scheduled: Scheduled) -> bool:
         """Whether the innermost tile is not much worse than that of the best."""
@@ -326,8 +225,3 @@ class KernelSearch:
         best = expected_octaves(self._best.proposal.scheduled.trace, self.kernel, self._device)
         own = expected_octaves(scheduled.trace, self.kernel, self._device)
         return own <= best + _WORSE_TILE_OCTAVES
-
-
-def _proposal(scheduled: Scheduled, candidate: Candidate) -> Proposal:
-    origin: Origin = "transfer" if candidate.donor else "default"
-    return Proposal(scheduled, origin, candidate.donor)

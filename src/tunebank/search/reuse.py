@@ -23,9 +23,10 @@ from tunebank.kernel import Kernel
 from tunebank.measure import Measurement, Measurer
 from tunebank.model import Model
 from tunebank.search.accord import Accord
+from tunebank.search.candidates import Proposal
 from tunebank.search.deposit import to_record
 from tunebank.search.evolution import CostModel
-from tunebank.search.kernel_search import KernelSearch, Proposal
+from tunebank.search.kernel_search import KernelSearch
 from tunebank.search.plan import Plan
 from tunebank.search.settings import Progress, ReuseSettings
 from tunebank.search.sharing import weight_groups

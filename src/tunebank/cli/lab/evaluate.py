@@ -96,7 +96,8 @@ def evaluate(
     from dataclasses import asdict
 
     from tunebank.cli.progress import Progress
-    from tunebank.lab.evaluation import EvaluationSettings, evaluate_models
+    from tunebank.lab.evaluation import evaluate_models
+    from tunebank.lab.experiments import EvaluationSettings
 
     settings = EvaluationSettings(results=results, **choices)
     with Progress() as progress:

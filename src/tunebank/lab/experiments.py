@@ -1,0 +1,257 @@
+"""The experiments on one model: searches, what takes part in the race, a row of each repeat."""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from tunebank._version import __version__
+from tunebank.api.planning import default_plan
+from tunebank.bank import Bank
+from tunebank.build import find_plan
+from tunebank.device import Device
+from tunebank.lab.donor_model import class_shares, donor_scores
+from tunebank.lab.field import Field, Race
+from tunebank.lab.recorded import plan_of, recorded_plan, trials_of, untuned_latencies
+from tunebank.lab.rows import REUSE, SCRATCH, Row
+from tunebank.lab.scratch import Scratch, auto_schedule
+from tunebank.lab.searches import outcome, search_at
+from tunebank.lab.stock import SOURCE as STOCK
+from tunebank.lab.stock import stock_schedule
+from tunebank.lab.withheld import Withheld
+from tunebank.lab.zoo import Subject, hidden_sources, other_lengths
+from tunebank.measure import LocalMeasurer
+from tunebank.model import Model
+from tunebank.schedule.winograd import winograd_traces
+from tunebank.search import Plan, ReuseSettings
+
+UNTUNED, FULL = "untuned", "full"
+ONE, MIXED, LENGTH, DIRECT = "one", "mixed", "length", "direct"
+"""The modes: the paper's two; another length of the same text; all donors, but no Winograd."""
+_PACKAGES = ("apache-tvm", "onnxruntime", "numpy", "torch", "transformers")
+
+Report = Callable[[Any], None]
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """What is measured, and for how long.
+
+    Attributes:
+        results: file of the rows.
+        budgets_seconds: search times; 0 measures nothing.
+        repeats: how often each search and each comparison is made.
+        cap_seconds: how long auto-scheduling from scratch may take to match; 0 leaves it out.
+        with_stock: whether MetaSchedule as it comes is run for as long, too.
+        rounds: turns of each contestant.
+        min_seconds: time that each contestant is measured for.
+        with_torch: whether PyTorch is a contestant.
+        again: measure also what has a row.
+    """
+
+    results: Path
+    budgets_seconds: tuple[float, ...] = (0.0, 10.0, 30.0, 60.0)
+    repeats: int = 3
+    cap_seconds: float = 600.0
+    with_stock: bool = False
+    rounds: int = 10
+    min_seconds: float = 2.0
+    with_torch: bool = True
+    again: bool = False
+
+
+@dataclass(frozen=True)
+class _Mode:
+    """A way to search: what is seen of the bank, for how long, with which algorithms."""
+
+    name: str
+    donors: Bank
+    budgets_seconds: Sequence[float]
+    winograd: bool = True
+
+
+class Experiments:
+    """The experiments on one model."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        model: Model,
+        bank: Bank,
+        device: Device,
+        measurer: LocalMeasurer,
+        settings: EvaluationSettings,
+        report: Report,
+    ) -> None:
+        self._subject = subject
+        self._model = model
+        self._bank = bank
+        self._device = device
+        self._measurer = measurer
+        self._settings = settings
+        self._report = report
+        hidden = hidden_sources(subject.name, model.kernels, bank)
+        self._donors = Withheld(bank, hidden)
+        self._lengths = other_lengths(subject.name, bank)
+        self._untuned = default_plan(model, device)
+        self._full = recorded_plan(model, bank, device, source=subject.name)
+        self._trials = trials_of(model, bank, device, source=subject.name)
+        untuned_us = untuned_latencies(model, bank, device, source=subject.name)
+        scores = donor_scores(class_shares(model.kernels, untuned_us), self._donors)
+        self._donor_model = next((name for name, score in scores.items() if score > 0), "")
+        self._found: Plan | None = None  # by the largest budget, with all donors
+
+    def row(self, experiment: str, repeat: int) -> Row:
+        """One repeat of an experiment."""
+        return self._reuse_row(repeat) if experiment == REUSE else self._scratch_row(repeat)
+
+    def _reuse_row(self, repeat: int) -> Row:
+        plans: dict[str, Plan] = {}
+        searches = []
+        for mode in self._modes(is_first=repeat == 0):
+            for budget, plan in self._search(mode).items():
+                plans[f"{mode.name}@{budget:g}"] = plan
+                searches.append(outcome(mode.name, budget, plan))
+        self._found = plans[f"{MIXED}@{max(self._settings.budgets_seconds):g}"]
+        race = self._race(plans, with_torch=self._settings.with_torch)
+        return self._row(REUSE, repeat, race, searches=tuple(searches))
+
+    def _scratch_row(self, repeat: int) -> Row:
+        budget = max(self._settings.budgets_seconds)
+        plan = self._found or self._search(_Mode(MIXED, self._donors, (budget,)))[budget]
+        found = auto_schedule(
+            self._model.kernels,
+            self._device,
+            self._measurer,
+            target_us=plan.kernels_us,
+            cap_seconds=self._settings.cap_seconds,
+            checkpoints=self._checkpoints(plan.search_seconds),
+            report=self._report,
+        )
+        plans = {f"{MIXED}@{budget:g}": plan}
+        searches = [outcome(MIXED, budget, plan)]
+        for seconds, at in found.plans(self._model, self._device).items():
+            label = f"{SCRATCH}@{seconds:.0f}"
+            plans[label] = at
+            searches.append(outcome(SCRATCH, seconds, at))
+        if self._settings.with_stock:
+            plans[STOCK] = self._stock()
+        race = self._race(plans, with_torch=False)
+        return self._row(SCRATCH, repeat, race, searches=tuple(searches), scratch=found)
+
+    def _stock(self) -> Plan:
+        """What MetaSchedule as it comes finds; kernels that it did not reach have their default."""
+        with tempfile.TemporaryDirectory(prefix="tunebank-") as folder:
+            found = stock_schedule(
+                self._model.kernels,
+                self._device,
+                Path(folder),
+                seconds=self._settings.cap_seconds,
+                report=self._report,
+            )
+        return plan_of(self._model, self._device, found, seconds=self._settings.cap_seconds)
+
+    def _checkpoints(self, seconds: float) -> list[float]:
+        """The smaller budgets, and the time that reuse took."""
+        smaller = [b for b in self._settings.budgets_seconds if 0 < b < 0.9 * seconds]
+        return [*smaller, seconds]
+
+    def _modes(self, *, is_first: bool) -> Iterator[_Mode]:
+        """The searches of a repeat: what Winograd's algorithm adds is measured in the first."""
+        budgets = self._settings.budgets_seconds
+        yield _Mode(MIXED, self._donors, budgets)
+        if self._donor_model:
+            yield _Mode(ONE, self._only([self._donor_model]), budgets)
+        if self._lengths:
+            yield _Mode(LENGTH, self._only(self._lengths), (max(budgets),))
+        has_winograd = any(winograd_traces(one, self._device) for one in self._model.kernels)
+        if is_first and has_winograd:
+            yield _Mode(DIRECT, self._donors, (max(budgets),), winograd=False)
+
+    def _only(self, names: Sequence[str]) -> Withheld:
+        others = set(self._bank.sources()) - set(names)
+        return Withheld(self._bank, others | {self._subject.name})
+
+    def _search(self, mode: _Mode) -> dict[float, Plan]:
+        def search(budget_seconds: float, report: Report) -> Plan:
+            return find_plan(
+                self._model,
+                mode.donors,
+                self._device,
+                self._measurer if budget_seconds > 0 else None,
+                ReuseSettings(budget_seconds, deposit=False, winograd=mode.winograd),
+                report=report,
+            )
+
+        return search_at(mode.budgets_seconds, search, report=self._report)
+
+    def _race(self, plans: dict[str, Plan], *, with_torch: bool) -> Race:
+        settings = self._settings
+        with Field(self._model, self._device, self._measurer.pool) as field:
+            for name, plan in {UNTUNED: self._untuned, FULL: self._full, **plans}.items():
+                self._report(f"{self._subject.name}: building {name}")
+                field.add_plan(name, plan)
+            field.add_onnxruntime()
+            if with_torch and self._subject.is_catalogued:
+                for compiled in (False, True):
+                    field.add_torch(self._subject.name, compiled=compiled)
+            return field.race(
+                rounds=settings.rounds, min_seconds=settings.min_seconds, report=self._report
+            )
+
+    def _row(
+        self,
+        experiment: str,
+        repeat: int,
+        race: Race,
+        *,
+        searches: tuple[Any, ...],
+        scratch: Scratch | None = None,
+    ) -> Row:
+        return Row(
+            experiment=experiment,
+            model=self._subject.name,
+            repeat=repeat,
+            at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            device=_about(self._device),
+            versions=_versions(),
+            bank={
+                "records": sum(self._bank.stats().records.values()),
+                "sources": self._donors.sources(),
+                "hidden": sorted(self._donors.withheld),
+            },
+            donor_model=self._donor_model,
+            trials=asdict(self._trials),
+            searches=searches,
+            timings_ms=race.timings_ms,
+            errors=race.errors,
+            failures=race.failures,
+            timeline=scratch.timeline if scratch else (),
+            match_seconds=scratch.match_seconds if scratch else None,
+            cap_seconds=self._settings.cap_seconds if scratch else None,
+        )
+
+
+def _about(device: Device) -> dict[str, Any]:
+    return {
+        "fingerprint": device.fingerprint,
+        "target": device.target,
+        "threads": device.threads,
+        "machine": platform.machine(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {"tunebank": __version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

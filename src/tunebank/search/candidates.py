@@ -1,0 +1,175 @@
+"""What there is to try on one kernel, in order: default, siblings' offers, donors by rank."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from tunebank.device import Device
+from tunebank.kernel import Kernel
+from tunebank.schedule import IllegalScheduleError, Scheduled, Space, Trace, default_traces
+from tunebank.schedule.estimate import expected_octaves
+from tunebank.schedule.winograd import is_winograd, winograd_traces
+from tunebank.search.plan import Origin
+from tunebank.transfer import Candidate, Donor, rank
+
+_DEFAULT_COST = 0.1
+"""Octaves by which a default schedule is expected to lose to the best; see `Candidate.cost`."""
+_RELATIVE_COST = 0.4
+"""The same of its relatives, more: the donors are tried first, and tell more."""
+_UNMEASURED_COST = 0.15
+"""The same of a donor, more, where nothing is measured: of many trials the one that seemed fastest
+was partly lucky."""
+_ELSEWHERE_COST = 0.5
+"""The same of a donor measured on another machine, or of another algorithm."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A legal schedule on its way to the measurer, and where it came from."""
+
+    scheduled: Scheduled
+    origin: Origin
+    donor: Donor | None = None
+
+
+class Candidates:
+    """The candidates of one kernel. Each schedule is proposed once.
+
+    Args:
+        kernel: the kernel.
+        donors: its donors.
+        device: the device to compile for.
+        space: the kernel's design space.
+        winograd: whether Winograd's algorithm may be used.
+
+    Attributes:
+        default: the default schedule; None if none is legal.
+        distinct: how many candidates the donors and the siblings gave.
+        invalid: how many of them were refused before any build.
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        donors: Sequence[Donor],
+        device: Device,
+        space: Space,
+        *,
+        winograd: bool,
+    ) -> None:
+        self._kernel = kernel
+        self._device = device
+        self._space = space
+        self._seen: set[object] = set()
+        self._held: deque[Proposal] = deque()
+        self._offers: dict[str, deque[Candidate]] = {}
+        ranked = rank(kernel, donors, space.sketches, device)
+        ranked = [one for one in ranked if winograd or not is_winograd(one.trace)]
+        self.default, relatives = self._defaults()
+        others = [*relatives, *(self._winograd() if winograd else [])]
+        self._queue = deque(sorted([*ranked, *others], key=lambda one: one.cost))
+        self.distinct = len(ranked)
+        self.invalid = 0
+
+    def __bool__(self) -> bool:
+        """Whether one is still waiting."""
+        return bool(self._held or self._queue) or any(self._offers.values())
+
+    def offer(self, sibling: str, candidates: Sequence[Candidate]) -> None:
+        """Puts a sibling's candidates first in line, in place of those that it offered before."""
+        self._offers[sibling] = deque(candidates)
+
+    def take(self, count: int) -> list[Proposal]:
+        """Legal candidates not seen yet, by rank."""
+        proposals = [self._held.popleft() for _ in range(min(count, len(self._held)))]
+        while len(proposals) < count and (candidate := self._next()) is not None:
+            try:
+                scheduled = self._space.apply(candidate.trace)
+            except IllegalScheduleError:
+                self.invalid += 1
+                continue
+            if self.is_new(scheduled):
+                proposals.append(_proposal(scheduled, candidate))
+        return proposals
+
+    def first_legal(
+        self, candidates: Iterable[Candidate], *, accept: Callable[[Scheduled], bool]
+    ) -> Proposal | None:
+        """The first legal one of some candidates that is accepted, seen before or not."""
+        for candidate in candidates:
+            try:
+                scheduled = self._space.apply(candidate.trace)
+            except IllegalScheduleError:
+                continue
+            if accept(scheduled):
+                self._seen.add(scheduled.trace.identity)
+                self.distinct += candidate.donor is not None
+                return _proposal(scheduled, candidate)
+        return None
+
+    def is_new(self, scheduled: Scheduled) -> bool:
+        """Whether a schedule was not seen before; it is from now on."""
+        identity = scheduled.trace.identity
+        if identity in self._seen:
+            return False
+        self._seen.add(identity)
+        return True
+
+    def unmeasured(self, *, failed: Collection[Proposal]) -> Proposal | None:
+        """The better one of the best-ranked candidate and the default, by expectation.
+
+        Args:
+            failed: proposals that were measured, and failed.
+        """
+        if self._held:
+            return self._held[0]
+        default = self.default if self.default not in failed else None
+        if default is not None and self._queue:
+            first = self._queue[0]
+            here = first.donor and first.donor.record.device == self._device.fingerprint
+            cost = first.cost + (_UNMEASURED_COST if here else _ELSEWHERE_COST)
+            if self._expected(default.scheduled.trace) <= cost:
+                return default
+        candidates = self.take(1)
+        self._held.extendleft(candidates)  # it has its turn all the same
+        return candidates[0] if candidates else default
+
+    def _next(self) -> Candidate | None:
+        """What siblings offered comes first."""
+        for offers in self._offers.values():
+            if offers:
+                self.distinct += 1
+                return offers.popleft()
+        return self._queue.popleft() if self._queue else None
+
+    def _defaults(self) -> tuple[Proposal | None, list[Candidate]]:
+        """The kernel's default schedule, and its relatives as candidates."""
+        traces = deque(default_traces(self._space))
+        while traces:
+            try:
+                default = Proposal(self._space.apply(traces.popleft()), "default")
+            except IllegalScheduleError:
+                continue
+            self._seen.add(default.scheduled.trace.identity)
+            return default, [
+                Candidate(trace, None, self._expected(trace) + _RELATIVE_COST) for trace in traces
+            ]
+        return None, []
+
+    def _winograd(self) -> list[Candidate]:
+        """The kernel by another algorithm, where that promises more."""
+        return [
+            Candidate(trace, None, expected_octaves(trace, self._kernel, self._device))
+            for trace in winograd_traces(self._kernel, self._device)
+        ]
+
+    def _expected(self, trace: Trace) -> float:
+        """Expected cost of a default schedule; see `Candidate.cost`."""
+        return _DEFAULT_COST + expected_octaves(trace, self._kernel, self._device)
+
+
+def _proposal(scheduled: Scheduled, candidate: Candidate) -> Proposal:
+    origin: Origin = "transfer" if candidate.donor else "default"
+    return Proposal(scheduled, origin, candidate.donor)
