@@ -50,7 +50,7 @@ def test_what_is_faster_in_the_model_is_taken(
 ) -> None:
     default = default_plan(model, device)
     key = heaviest(default)
-    slow = replace(unscheduled(default.choices[key]), alternatives=(default.choices[key],))
+    slow = replace(unscheduled(default.choices[key]), default=default.choices[key])
     plan = replace(default, choices={**default.choices, key: slow}, search_seconds=5.0)
     best = confirmed(model, plan, device, measurer)
     assert best.choices[key].scheduled is default.choices[key].scheduled

@@ -1,12 +1,12 @@
 """A plan tried in the model: what is fastest alone need not be so between its neighbours.
 
     first      the plan as it was found
-    second     for each kernel the next best schedule, mostly its default one, if not far behind
-    third ...  those after it, as many as there is time for
+    second     the default schedules, where they are not far behind
+    third ...  the next best schedules, and those after them, as many as there is time for
 
 All are built, and run in turns with a clock on each call: with the caches as its neighbours leave
 them. Of each kernel the schedule that was fastest in place is taken, and these together are run
-beside the first two plans: what is kept is never slower than what was found, nor than the default.
+beside the first two plans: what is kept is not slower than what was found, nor than the default.
 """
 
 from __future__ import annotations
@@ -139,13 +139,17 @@ def _share(model: Model, budget_seconds: float) -> tuple[int, float]:
 
 
 def _plans(plan: Plan, most: int) -> list[Plan]:
-    """The plan, the plan of the second choices, of the third, ..."""
-    lines = {key: (choice, *choice.alternatives) for key, choice in plan.choices.items()}
-    count = min(most, max((len(line) for line in lines.values()), default=0))
-    return [
-        replace(plan, choices={k: line[min(rank, len(line) - 1)] for k, line in lines.items()})
-        for rank in range(count)
-    ]
+    """The plan, the default schedules, the plan of the next choices, ...; each differs."""
+    lines = {
+        key: (choice, choice.default or choice, *choice.alternatives)
+        for key, choice in plan.choices.items()
+    }
+    plans = []
+    for rank in range(max(map(len, lines.values()), default=0)):
+        choices = {key: line[rank if rank < len(line) else 0] for key, line in lines.items()}
+        if rank == 0 or any(choice is not plan.choices[key] for key, choice in choices.items()):
+            plans.append(replace(plan, choices=choices))
+    return plans[:most]
 
 
 class _Tried:

@@ -17,10 +17,12 @@ from tunebank.search.evolution import REFINE, CostModel, Evolution
 from tunebank.search.plan import Choice, MatchLevel
 from tunebank.transfer import Candidate, Donor
 
-ALTERNATIVES = 3
-"""How many schedules beside the chosen one are to be tried in the model, at most."""
+ALTERNATIVES = 2
+"""How many schedules beside the chosen and the default one are to be tried in the model, at most."""
 _NEAR = 1.25
 """How many times slower alone than the best such a one may be."""
+_DONORS_FIRST = 16
+"""Schedules that are measured before the best of them is refined."""
 _WORSE_TILE_OCTAVES = 0.5
 
 
@@ -110,10 +112,14 @@ class KernelSearch:
         self._candidates.offer(sibling, candidates)
 
     def propose(self, count: int) -> list[Proposal]:
-        """The next schedules to measure: donors' candidates, then refinements of the best."""
-        proposals = self._candidates.take(count)
-        if not proposals and self.can_refine:
-            proposals = self._refinements(count)
+        """The next schedules to measure: donors' candidates, and refinements of the best.
+
+        The first are donors' alone, then half of them, as long as there are some.
+        """
+        may_refine = self.can_refine and len(self._measured) >= _DONORS_FIRST
+        proposals = self._candidates.take(count // 2 if may_refine else count)
+        if self.can_refine and (may_refine or not proposals):
+            proposals += self._refinements(count - len(proposals))
         return proposals
 
     def observe(self, measured: Sequence[tuple[Proposal, Measurement]]) -> None:
@@ -146,8 +152,14 @@ class KernelSearch:
 
     def choice(self, chosen: Chosen) -> Choice:
         """The search on this kernel, ended with this schedule."""
-        others = tuple(self._choice(other) for other in self._alternatives(chosen))
-        return replace(self._choice(chosen), alternatives=others)
+        near = self._near(chosen)
+        defaults = [one for one in near if one.proposal is self._candidates.default]
+        others = [one for one in near if one.proposal is not self._candidates.default]
+        return replace(
+            self._choice(chosen),
+            default=self._choice(defaults[0]) if defaults else None,
+            alternatives=tuple(self._choice(other) for other in others[:ALTERNATIVES]),
+        )
 
     def _choice(self, chosen: Chosen) -> Choice:
         proposal = chosen.proposal
@@ -172,21 +184,19 @@ class KernelSearch:
             checked=chosen.result is not None and chosen.result.checked,
         )
 
-    def _alternatives(self, chosen: Chosen) -> list[Chosen]:
-        """What is not far behind: the default schedule first, then the faster the earlier."""
+    def _near(self, chosen: Chosen) -> list[Chosen]:
+        """What else was measured and is not far behind, the fastest first."""
         if chosen.latency_us is None:
             return []
-        near = _NEAR * chosen.latency_us
+        limit_us = _NEAR * chosen.latency_us
         others = [
-            Chosen(proposal, result)
+            (result.latency_us, Chosen(proposal, result))
             for proposal, result in self._measured
             if proposal is not chosen.proposal
             and result.latency_us is not None
-            and result.latency_us <= near
+            and result.latency_us <= limit_us
         ]
-        default = self._candidates.default
-        others.sort(key=lambda one: (one.proposal is not default, one.latency_us))
-        return others[:ALTERNATIVES]
+        return [one for _, one in sorted(others, key=lambda pair: pair[0])]
 
     def _donors_us(self) -> dict[str, float]:
         """By model, the latency of the fastest candidate that came from it."""

@@ -34,7 +34,9 @@ class Choice:
         wrong: those of them that gave wrong numbers.
         donors_us: by model, the latency of the fastest candidate that came from it unrefined.
         checked: whether its numbers were compared.
-        alternatives: the next best choices, to be tried in the model; those that are near.
+        default: the default schedule, to be tried in the model; None if it is the choice, or far
+            behind.
+        alternatives: the next best choices, to be tried likewise.
     """
 
     kernel: Kernel
@@ -52,6 +54,7 @@ class Choice:
     wrong: int = 0
     donors_us: Mapping[str, float] = field(default_factory=dict)
     checked: bool = False
+    default: Choice | None = field(default=None, repr=False)
     alternatives: tuple[Choice, ...] = field(default=(), repr=False)
 
 

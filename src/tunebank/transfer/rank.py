@@ -4,19 +4,22 @@ Without a measurement the order follows five observations, each a term of a cost
 expected slow-down: a nearer match level adapts better, a donor that is slow on its own kernel
 is slow here, a donor tuned for vectors of another width fills them badly, the further the
 extents are from the donor's the less its tiles mean, and a register tile that spills, or is too
-small to hide the latency of a multiply-add, or is unrolled too far, can't be fast.
+small to hide the latency of a multiply-add, or is unrolled too far, can't be fast. And since many
+donors give nearly the same, each further candidate with one register tile and unrolling comes
+later.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tunebank.device import Device, vector_lanes_of
 from tunebank.kernel import Kernel
 from tunebank.schedule import Trace, tile_roles
-from tunebank.schedule.estimate import expected_octaves
+from tunebank.schedule.estimate import expected_octaves, register_tile, unroll_limit
 from tunebank.transfer.adapt import adapt
 from tunebank.transfer.match import LEVELS, Donor
 
@@ -26,6 +29,7 @@ _STANDING_WEIGHT = 0.7
 _DISTANCE_WEIGHT = 0.1
 _OTHER_VECTORS_COST = 0.5
 _VARIANT_COST = 0.05
+_REPEAT_COST = 0.1
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,18 @@ def rank(
             cost = costs[donor.record.id] + _VARIANT_COST * variant
             cost += expected_octaves(trace, kernel, device)
             candidates.append(Candidate(trace, donor, cost))
-    return sorted(candidates, key=lambda candidate: candidate.cost)
+    return _varied(sorted(candidates, key=lambda candidate: candidate.cost), kernel)
+
+
+def _varied(candidates: Iterable[Candidate], kernel: Kernel) -> list[Candidate]:
+    """The candidates in an order in which those that are alike don't follow each other."""
+    seen: Counter[object] = Counter()
+    varied = []
+    for candidate in candidates:
+        kind = (register_tile(candidate.trace, kernel), unroll_limit(candidate.trace))
+        varied.append(replace(candidate, cost=candidate.cost + _REPEAT_COST * seen[kind]))
+        seen[kind] += 1
+    return sorted(varied, key=lambda candidate: candidate.cost)
 
 
 def _donor_cost(donor: Donor, kernel: Kernel, device: Device) -> float:
