@@ -18,7 +18,7 @@ from tunebank.search.plan import Choice, MatchLevel
 from tunebank.transfer import Candidate, Donor
 
 ALTERNATIVES = 2
-"""How many schedules beside the chosen and the default one are to be tried in the model, at most."""
+"""How many schedules beside the chosen and the default one are tried in the model, at most."""
 _NEAR = 1.25
 """How many times slower alone than the best such a one may be."""
 _DONORS_FIRST = 16
