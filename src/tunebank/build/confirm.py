@@ -101,22 +101,24 @@ def confirmed(
         return plan
     report("trying the plan in the model")
     with tempfile.TemporaryDirectory(prefix="tunebank-") as folder:
-        builder = _Builder(model, device, measurer, Path(folder))
-        turns = _TURNS * builder.turn_seconds(plan)
+        turns = _TURNS * max(_TURN_SECONDS, (1 + _LEAST_RUNS) * 1e-6 * plan.kernels_us)
+
+        def tried(one: Plan, name: str) -> _Tried:
+            return _Tried(model, one, device, measurer, Path(folder) / f"{name}.so")
 
         def fits(tried: int, builds: int) -> bool:
             left = seconds - (time.monotonic() - start)
-            return tried * turns + builds * builder.seconds < left
+            return tried * turns + builds * field[-1].build_seconds < left
 
-        field = [builder.tried(one) for one in plans[:2]]
-        for one in plans[2:]:
+        field = [tried(one, str(rank)) for rank, one in enumerate(plans[:2])]
+        for rank, one in enumerate(plans[2:], start=2):
             if fits(tried=len(field) + 1 + _FINALISTS, builds=2):
-                field.append(builder.tried(one))
+                field.append(tried(one, str(rank)))
         _take_turns(field)
         best = _fastest_in_place(field, measurer)
         is_new = any(choice is not plan.choices[key] for key, choice in best.choices.items())
         if is_new and fits(tried=_FINALISTS, builds=1):
-            field = [builder.tried(best), *field[:2]]
+            field = [tried(best, "best"), *field[:2]]
             _take_turns(field)
             best = _fastest(field, measurer)
     return replace(best, search_seconds=plan.search_seconds + time.monotonic() - start)
@@ -157,6 +159,7 @@ class _Tried:
 
     Attributes:
         plan: the plan.
+        build_seconds: what building it took.
         runs_us: by turn, what a run took.
         kernels_us: by turn, what the calls of each kernel took in a run.
     """
@@ -167,11 +170,13 @@ class _Tried:
         self.plan = plan
         self.runs_us: list[float] = []
         self.kernels_us: list[dict[str, float]] = []
+        start = time.monotonic()
         self._machine = build(model, plan, device, measurer.pool, library=library).machine()
         self._main = self._machine[model.functions[0].name]
         feed = random_feed(model.inputs)
         self._arguments = [tensor(feed[spec.name]) for spec in model.inputs]
         self._threads = device.threads
+        self.build_seconds = time.monotonic() - start
 
     def turn(self) -> None:
         """Runs for a while, with the clock on each call."""
@@ -187,33 +192,6 @@ class _Tried:
         self.runs_us.append(statistics.median(times[1:]))
         programs = clock.programs(skip=1)
         self.kernels_us.append({kernel_key_of(one.symbol): one.total_us for one in programs})
-
-
-class _Builder:
-    """Makes plans ready to run, and knows what that takes."""
-
-    def __init__(self, model: Model, device: Device, measurer: LocalMeasurer, folder: Path) -> None:
-        self._model = model
-        self._device = device
-        self._measurer = measurer
-        self._folder = folder
-        self._count = 0
-        self.seconds = 0.0
-        """Of the last build."""
-
-    def tried(self, plan: Plan) -> _Tried:
-        """Builds a plan."""
-        start = time.monotonic()
-        library = self._folder / f"{self._count}.so"
-        made = _Tried(self._model, plan, self._device, self._measurer, library)
-        self.seconds = time.monotonic() - start
-        self._count += 1
-        return made
-
-    @staticmethod
-    def turn_seconds(plan: Plan) -> float:
-        """What a turn of a plan takes."""
-        return max(_TURN_SECONDS, (1 + _LEAST_RUNS) * 1e-6 * plan.kernels_us)
 
 
 def _take_turns(field: Sequence[_Tried]) -> None:

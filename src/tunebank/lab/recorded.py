@@ -96,8 +96,11 @@ def _own(kernel: Kernel, bank: Bank, device: Device, source: str) -> list[Record
     A bank may also hold what reuse found for the model, other algorithms among it.
     """
     records = bank.find(kernel_key=kernel.key, source=source, status=None)
-    here = [record for record in records if record.device == device.fingerprint]
-    return [record for record in here if record.origin in _AUTO_SCHEDULED]
+    return [
+        record
+        for record in records
+        if record.device == device.fingerprint and record.origin in _AUTO_SCHEDULED
+    ]
 
 
 def _choice(kernel: Kernel, records: Sequence[Record], space: Space) -> Choice:

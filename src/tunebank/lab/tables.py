@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tunebank.lab.summary import ModelSummary, Spread, geometric_mean
+from tunebank.lab.summary import NOTHING_TO_GAIN, ModelSummary, Spread, geometric_mean
 
 BEST = "mixed@60"
 _MODES = ("one", "mixed", "direct", "length", "scratch")
@@ -80,7 +80,8 @@ def fraction_table(summaries: Sequence[ModelSummary]) -> TableData:
         columns,
         tuple(rows),
         "(S - 1) / (S_full - 1), S over the default schedules. None where full auto-scheduling "
-        "gains less than 5 % over them. `trials`: the least of a kernel that takes time.",
+        f"gains less than {100 * NOTHING_TO_GAIN:.0f} % over them. "
+        "`trials`: the least of a kernel that takes time.",
     )
 
 

@@ -23,13 +23,12 @@ from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.kernel.expressions import loads
 from tunebank.schedule.pointwise import (
-    ATTRIBUTES,
     Step,
+    begin_program,
     rebuilt,
     same,
     steps_after,
     store_steps,
-    take_parameters,
     unravelled,
 )
 from tunebank.schedule.trace import Trace, one_step
@@ -133,8 +132,7 @@ def _program(found: _Pixels, device: Device) -> ir.IRModule:
     parts = min(parts, pixels)
     each = math.ceil(pixels / parts)
     with IRBuilder() as builder, T.prim_func():
-        T.func_attr(ATTRIBUTES)
-        buffers = take_parameters(found.kernel)
+        buffers = begin_program(found.kernel)
 
         def load(buffer: Any, place: list[Any]) -> Any:
             return buffers[buffer][tuple(place)]

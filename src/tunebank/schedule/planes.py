@@ -23,12 +23,11 @@ from tvm.tirx.script.builder import ir as T  # noqa: N812
 from tunebank.kernel import Kernel
 from tunebank.kernel.expressions import loads
 from tunebank.schedule.pointwise import (
-    ATTRIBUTES,
     Step,
     as_step,
+    begin_program,
     steps_after,
     store_steps,
-    take_parameters,
     unravelled,
 )
 from tunebank.schedule.trace import Trace, one_step
@@ -79,8 +78,7 @@ def planes_module(kernel: Kernel) -> ir.IRModule:
         raise ValueError("no transpose of planes and pixels")
     extents = [found.shape[axis] for axis in found.others]
     with IRBuilder() as builder, T.prim_func():
-        T.func_attr(ATTRIBUTES)
-        parameters = take_parameters(found.kernel)
+        parameters = begin_program(found.kernel)
         with T.parallel(0, math.prod(extents)) as row:
             place: list[Any] = [None] * len(found.shape)
             for axis, index in zip(found.others, unravelled(row, extents), strict=True):

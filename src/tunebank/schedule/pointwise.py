@@ -76,25 +76,25 @@ def steps_after(
     return tuple(steps)
 
 
-def take_parameters(
-    kernel: Kernel, shapes: Mapping[int, Sequence[int]] | None = None
+def begin_program(
+    kernel: Kernel,
+    shapes: Mapping[int, Sequence[int]] | None = None,
+    attributes: Mapping[str, Any] | None = None,
 ) -> dict[Any, Any]:
-    """Declares the parameters of the program being written: by buffer of the kernel, its own.
+    """Writes the head of a program; returns its parameters, by buffer of the kernel.
 
     Args:
         kernel: the kernel.
         shapes: by position, the shapes of parameters that are laid out anew.
+        attributes: of the program, beside those that each has.
     """
     T.func_name("main")
+    T.func_attr({"global_symbol": "main", "tirx.noalias": True, **(attributes or {})})
     taken = {}
     for position, param in enumerate(kernel.func.params):
         shape = (shapes or {}).get(position) or [int(extent) for extent in param.shape]
         taken[param] = T.arg(f"p{position}", T.buffer(list(shape), str(param.dtype)))
     return taken
-
-
-ATTRIBUTES = {"global_symbol": "main", "tirx.noalias": True}
-"""Those of every program."""
 
 
 def store_steps(
@@ -109,7 +109,7 @@ def store_steps(
         steps: in order.
         place: indices.
         values: by buffer of the kernel, the expressions that are known at the place.
-        parameters: see `take_parameters`.
+        parameters: see `begin_program`.
     """
     known = dict(values)
 

@@ -27,7 +27,7 @@ from tvm.tirx.script.builder import ir as T  # noqa: N812
 from tunebank.device import Device
 from tunebank.kernel import BlockSite, Kernel
 from tunebank.kernel.expressions import expressions, loads
-from tunebank.schedule.pointwise import ATTRIBUTES, rebuilt, same, take_parameters, unravelled
+from tunebank.schedule.pointwise import begin_program, rebuilt, same, unravelled
 from tunebank.schedule.trace import Trace, one_step
 
 KIND = "Rows"
@@ -177,8 +177,7 @@ class _Program:
     def module(self) -> ir.IRModule:
         """The program."""
         with IRBuilder() as builder, T.prim_func():
-            T.func_attr(ATTRIBUTES)
-            self._buffers = take_parameters(self._rows.kernel)
+            self._buffers = begin_program(self._rows.kernel)
             with T.parallel(0, math.prod(self._rows.extents)) as number:
                 place = unravelled(number, self._rows.extents)
                 for block in self._rows.blocks:

@@ -13,7 +13,7 @@ from tvm.tirx.script.builder import ir as T  # noqa: N812
 from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.schedule.convolution import Convolution
-from tunebank.schedule.pointwise import ATTRIBUTES, rebuilt, take_parameters
+from tunebank.schedule.pointwise import begin_program, rebuilt
 from tunebank.schedule.winograd import ATTRIBUTE, WINDOW, Parameters, fits, suitable
 
 _INPUT = {
@@ -67,8 +67,7 @@ class _Program:
     def module(self) -> ir.IRModule:
         """The program."""
         with IRBuilder() as builder, T.prim_func():
-            T.func_attr(self._attributes())
-            self._take_parameters()
+            self._begin()
             blocks = math.ceil(self._count / self._given.tiles)
             with T.parallel(0, blocks) as block:
                 shape = (self._a * self._a, self._given.tiles)
@@ -79,14 +78,11 @@ class _Program:
                 self._transform_outputs(block, products)
         return ir.IRModule({"main": builder.get()})
 
-    def _attributes(self) -> dict[str, Any]:
-        about = [self._conv.weight, self._m, self._columns]
-        return {**ATTRIBUTES, ATTRIBUTE: about}
-
-    def _take_parameters(self) -> None:
+    def _begin(self) -> None:
         groups = self._results // self._columns
         shape = [self._a * self._a, groups, self._conv.channels, self._columns]
-        self._buffers = take_parameters(self._conv.kernel, {self._conv.weight: shape})
+        about = {ATTRIBUTE: [self._conv.weight, self._m, self._columns]}
+        self._buffers = begin_program(self._conv.kernel, {self._conv.weight: shape}, about)
         self._weight = self._buffers[self._conv.kernel.func.params[self._conv.weight]]
 
     def _transform_inputs(self, block: Any, values: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from tunebank.bank import Bank, Record
 from tunebank.kernel import Kernel
 from tunebank.schedule import Trace
+from tunebank.schedule.winograd import KIND as WINOGRAD
 from tunebank.schedule.winograd import is_winograd
 
 Level = Literal["exact", "class", "anchor"]
@@ -84,15 +85,11 @@ def _ranked(records: Iterable[Record], level: Level) -> list[Donor]:
 def _few(group: list[Record]) -> list[Record]:
     """The first few of a kernel's records: each schedule once, of Winograd's the best alone."""
     chosen: dict[str, Record] = {}
-    has_winograd = False
     for record in group:
-        if record.trace in chosen or len(chosen) == PER_DONOR_KERNEL:
-            continue
-        if is_winograd(Trace.from_text(record.trace)):
-            if has_winograd:
-                continue
-            has_winograd = True
-        chosen[record.trace] = record
+        if len(chosen) == PER_DONOR_KERNEL:
+            break
+        kind = WINOGRAD if is_winograd(Trace.from_text(record.trace)) else record.trace
+        chosen.setdefault(kind, record)
     return list(chosen.values())
 
 
