@@ -7,6 +7,7 @@ from typing import Any
 from tunebank.lab.rows import (
     REUSE,
     SCRATCH,
+    STOCK,
     KernelOutcome,
     Row,
     SearchOutcome,
@@ -85,13 +86,32 @@ def reuse_row(model: str = "resnet18", repeat: int = 0, **changes: Any) -> Row:
 def scratch_row(model: str = "resnet18", **changes: Any) -> Row:
     values = {
         "experiment": SCRATCH,
-        "searches": (search("mixed", 60.0), search("scratch", 54.0), search("scratch", 600.0)),
+        "searches": (
+            search("mixed", 10.0, kernels_us=10000.0),
+            search("mixed", 60.0),
+            search("scratch", 54.0),
+            search("scratch", 600.0),
+        ),
         "timings_ms": timed(
             {"untuned": 12.0, "onnxruntime": 10.0, "mixed@60": 9.0, "scratch@54": 11.7,
              "scratch@600": 9.9}
         ),
-        "timeline": (TimelinePoint(5.0, 16, 12000.0), TimelinePoint(600.0, 2000, 9100.0)),
+        "timeline": (
+            TimelinePoint(5.0, 16, 12000.0),
+            TimelinePoint(90.0, 300, 9900.0),
+            TimelinePoint(600.0, 2000, 9100.0),
+        ),
         "match_seconds": None,
         "cap_seconds": 600.0,
     }  # fmt: skip
+    return reuse_row(model, **{**values, **changes})
+
+
+def stock_row(model: str = "resnet18", **changes: Any) -> Row:
+    values = {
+        "experiment": STOCK,
+        "searches": (search("stock", 300.0, measured=500),),
+        "timings_ms": timed({"full": 8.0, "onnxruntime": 10.0, "stock@300": 16.0}),
+        "cap_seconds": 300.0,
+    }
     return reuse_row(model, **{**values, **changes})

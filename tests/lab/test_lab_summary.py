@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from lab_rows import LATENCIES_MS, reuse_row, scratch_row, search, timed
+from lab_rows import LATENCIES_MS, reuse_row, scratch_row, search, stock_row, timed
 
 from tunebank.errors import UsageError
 from tunebank.lab.pictures import donor_heat_map, search_panels, source_heat_map, speedup_bars
-from tunebank.lab.rows import append_row, latest_rows, read_rows
+from tunebank.lab.rows import Row, TimelinePoint, append_row, latest_rows, read_rows
 from tunebank.lab.summary import geometric_mean, summarise
 from tunebank.lab.tables import (
     fraction_table,
@@ -18,6 +18,7 @@ from tunebank.lab.tables import (
     scratch_table,
     search_table,
     speedup_table,
+    stock_table,
 )
 
 
@@ -82,19 +83,35 @@ def test_a_search_that_did_not_match_is_more_than_the_cap() -> None:
     (summary,) = summarise([reuse_row(), scratch_row()])
     assert summary.scratch is not None
     assert summary.scratch.same_time == pytest.approx(1.3)
-    assert summary.scratch.times_longer == pytest.approx(600 / 54)
-    (row,) = scratch_table([summary]).rows
-    assert row[-3:] == ("more than 600", "more than 11.1", "-")
-    (matched,) = summarise([reuse_row(), scratch_row(match_seconds=300.0)])
-    (row,) = scratch_table([matched]).rows
-    assert row[-3:] == ("300", "5.6", "-")
+    assert summary.scratch.in_the_end == pytest.approx(1.1)
+    assert summary.scratch.matches[60.0].times_longer == pytest.approx(600 / 54)
+    # 90 s to match a search of 9 s, more than 600 s one of 54 s
+    row, median = scratch_table([summary]).rows
+    assert row == ("resnet18", "1.30", "1.10", "90 (10.0)", "> 600 (> 11.1)")
+    assert median[-2:] == ("(10.0)", "(> 11.1)")
 
 
-def test_stock_is_shown_relative_to_reuse() -> None:
-    row = scratch_row()
-    row = scratch_row(timings_ms={**row.timings_ms, **timed({"stock": 18.0})})
-    (summary,) = summarise([reuse_row(), row])
-    assert scratch_table([summary]).rows[0][-1] == "2.00"
+def test_the_median_of_times_is_a_bound_if_a_lower_one_is() -> None:
+    def rows(*seconds: float) -> list[Row]:
+        return [
+            row
+            for index, at in enumerate(seconds)
+            for row in (
+                reuse_row(f"m{index}"),
+                scratch_row(f"m{index}", timeline=(TimelinePoint(at, 9, 9000.0),)),
+            )
+        ]
+
+    capped = [reuse_row("slow"), scratch_row("slow")]  # more than 11.1 times
+    assert scratch_table(summarise(rows(54.0, 108.0, 5400.0))).rows[-1][-1] == "(2.0)"
+    assert scratch_table(summarise(rows(54.0, 5400.0) + capped)).rows[-1][-1] == "(> 11.1)"
+    assert scratch_table(summarise(rows(540.0, 540.0, 540.0) + capped)).rows[-1][-1] == "(10.0)"
+
+
+def test_stock_is_shown_relative_to_its_own_run() -> None:
+    (summary,) = summarise([reuse_row(), stock_row()])
+    assert stock_table([summary]).rows == (("resnet18", "300", "500", "0.62", "0.50"),)
+    assert stock_table(summarise([reuse_row()])).rows == ()
 
 
 def test_tables_show_losses_as_they_are() -> None:

@@ -204,7 +204,7 @@ def test_a_donor_s_schedule_serves_other_convolutions(
     one = scheduled(donor, device, Parameters(4, 4, 4, 1))
     (result,) = measurer.measure([one], best_us={})
     bank = SqlBank("sqlite://")
-    bank.deposit([to_record(one, result, device, source="other", origin="default")])
+    bank.deposit([to_record(one, result, device, source="other", origin="algorithm")])
     (found,) = match(target, bank)
     assert found.level == "anchor"
     (trace,) = adapt(found, target, (), device)

@@ -71,7 +71,10 @@ def tune_model(
         prepared = time.monotonic()
         name = source or model.name
         settings = TuneSettings(
-            source=name, trials_per_kernel=trials_per_kernel, budget_seconds=time_budget_seconds
+            source=name,
+            trials_per_kernel=trials_per_kernel,
+            budget_seconds=time_budget_seconds,
+            winograd=True,
         )
         with open_banks(banks, vector_lanes=device.vector_lanes) as bank:
             measured = tune(model.kernels, bank, device, measurer, settings, report=watch)

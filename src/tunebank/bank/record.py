@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Literal, get_args
 
 Status = Literal["ok", "build_failed", "run_failed", "timeout", "crashed", "wrong"]
-Origin = Literal["tune", "transfer", "refine", "default", "import"]
+Origin = Literal["tune", "transfer", "refine", "default", "algorithm", "import"]
 
 _ID_LENGTH = 32
 
@@ -30,7 +30,8 @@ class Record:
         latency_us: median latency in microseconds; None if it failed.
         samples_us: latencies of the single runs.
         source: name of the model that it was tuned for.
-        origin: what proposed the schedule.
+        origin: what proposed the schedule; `algorithm` is another way to compute the same,
+            Winograd's.
         target: canonical JSON text of the TVM target.
         device: fingerprint of the device.
         threads: threads that it ran on.

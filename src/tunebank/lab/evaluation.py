@@ -7,9 +7,9 @@ For each model, everything of its own architecture is withheld from the bank. Th
     contestants  those plans, the default schedules, the best of the model's own trials (full
                  auto-scheduling), ONNX Runtime, PyTorch: timed in one interleaved run
 
-and, once, reuse without Winograd's algorithm, and auto-scheduling from scratch on the same workers,
-until it reaches what reuse reached or the cap. Each repeat is a line in a file of results; what has
-a line is not measured again.
+and, once, reuse without Winograd's algorithm, auto-scheduling from scratch on the same workers
+until it reaches what reuse reached or the cap, and, if wanted, MetaSchedule as it comes. Each
+repeat is a line in a file of results; what has a line is not measured again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tunebank.api.common import can_run_here, running_measurer
 from tunebank.bank import open_banks
 from tunebank.device import detect_device
 from tunebank.lab.experiments import EvaluationSettings, Experiments, Report
-from tunebank.lab.rows import REUSE, SCRATCH, Row, append_row, latest_rows
+from tunebank.lab.rows import REUSE, SCRATCH, STOCK, Row, append_row, latest_rows
 from tunebank.lab.zoo import find_subjects
 from tunebank.model import Reader
 
@@ -78,3 +78,5 @@ def _wanted(model: str, settings: EvaluationSettings) -> Iterator[tuple[str, str
         yield REUSE, model, repeat, __version__
         if repeat == 0 and settings.cap_seconds > 0:
             yield SCRATCH, model, 0, __version__
+        if repeat == 0 and settings.stock_seconds > 0:
+            yield STOCK, model, 0, __version__

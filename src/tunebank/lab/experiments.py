@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,10 +19,9 @@ from tunebank.device import Device
 from tunebank.lab.donor_model import class_shares, donor_scores
 from tunebank.lab.field import Field, Race
 from tunebank.lab.recorded import plan_of, recorded_plan, trials_of, untuned_latencies
-from tunebank.lab.rows import REUSE, SCRATCH, Row
-from tunebank.lab.scratch import Scratch, auto_schedule
+from tunebank.lab.rows import REUSE, SCRATCH, STOCK, Row
+from tunebank.lab.scratch import auto_schedule
 from tunebank.lab.searches import outcome, search_at
-from tunebank.lab.stock import SOURCE as STOCK
 from tunebank.lab.stock import stock_schedule
 from tunebank.lab.withheld import Withheld
 from tunebank.lab.zoo import Subject, hidden_sources, other_lengths
@@ -48,7 +47,7 @@ class EvaluationSettings:
         budgets_seconds: search times; 0 measures nothing.
         repeats: how often each search and each comparison is made.
         cap_seconds: how long auto-scheduling from scratch may take to match; 0 leaves it out.
-        with_stock: whether MetaSchedule as it comes is run for as long, too.
+        stock_seconds: how long MetaSchedule as it comes is run; 0 leaves it out.
         rounds: turns of each contestant.
         min_seconds: time that each contestant is measured for.
         with_torch: whether PyTorch is a contestant.
@@ -59,8 +58,8 @@ class EvaluationSettings:
     budgets_seconds: tuple[float, ...] = (0.0, 10.0, 30.0, 60.0)
     repeats: int = 3
     cap_seconds: float = 600.0
-    with_stock: bool = False
-    rounds: int = 10
+    stock_seconds: float = 0.0
+    rounds: int = 20
     min_seconds: float = 2.0
     with_torch: bool = True
     again: bool = False
@@ -105,11 +104,11 @@ class Experiments:
         untuned_us = untuned_latencies(model, bank, device, source=subject.name)
         scores = donor_scores(class_shares(model.kernels, untuned_us), self._donors)
         self._donor_model = next((name for name, score in scores.items() if score > 0), "")
-        self._found: Plan | None = None  # by the largest budget, with all donors
 
     def row(self, experiment: str, repeat: int) -> Row:
         """One repeat of an experiment."""
-        return self._reuse_row(repeat) if experiment == REUSE else self._scratch_row(repeat)
+        make = {REUSE: self._reuse_row, SCRATCH: self._scratch_row, STOCK: self._stock_row}
+        return make[experiment](repeat)
 
     def _reuse_row(self, repeat: int) -> Row:
         plans: dict[str, Plan] = {}
@@ -118,44 +117,55 @@ class Experiments:
             for budget, plan in self._search(mode).items():
                 plans[f"{mode.name}@{budget:g}"] = plan
                 searches.append(outcome(mode.name, budget, plan))
-        self._found = plans[f"{MIXED}@{max(self._settings.budgets_seconds):g}"]
         race = self._race(plans, with_torch=self._settings.with_torch)
         return self._row(REUSE, repeat, race, searches=tuple(searches))
 
     def _scratch_row(self, repeat: int) -> Row:
-        budget = max(self._settings.budgets_seconds)
-        plan = self._found or self._search(_Mode(MIXED, self._donors, (budget,)))[budget]
+        budgets = [budget for budget in self._settings.budgets_seconds if budget > 0]
+        reused = self._search(_Mode(MIXED, self._donors, budgets))
+        searches = [outcome(MIXED, budget, plan) for budget, plan in reused.items()]
+        plans = {f"{MIXED}@{budget:g}": plan for budget, plan in reused.items()}
+        best = reused[max(budgets)]
         found = auto_schedule(
             self._model.kernels,
             self._device,
             self._measurer,
-            target_us=plan.kernels_us,
+            target_us=best.kernels_us,
             cap_seconds=self._settings.cap_seconds,
-            checkpoints=self._checkpoints(plan.search_seconds),
+            checkpoints=self._checkpoints(best.search_seconds),
             report=self._report,
         )
-        plans = {f"{MIXED}@{budget:g}": plan}
-        searches = [outcome(MIXED, budget, plan)]
         for seconds, at in found.plans(self._model, self._device).items():
             label = f"{SCRATCH}@{seconds:.0f}"
             plans[label] = at
             searches.append(outcome(SCRATCH, seconds, at))
-        if self._settings.with_stock:
-            plans[STOCK] = self._stock()
         race = self._race(plans, with_torch=False)
-        return self._row(SCRATCH, repeat, race, searches=tuple(searches), scratch=found)
+        return self._row(
+            SCRATCH,
+            repeat,
+            race,
+            searches=tuple(searches),
+            timeline=found.timeline,
+            match_seconds=found.match_seconds,
+            cap_seconds=self._settings.cap_seconds,
+        )
 
-    def _stock(self) -> Plan:
-        """What MetaSchedule as it comes finds; kernels that it did not reach have their default."""
+    def _stock_row(self, repeat: int) -> Row:
+        """MetaSchedule as it comes; kernels that it did not reach have their default schedule."""
+        seconds = self._settings.stock_seconds
         with tempfile.TemporaryDirectory(prefix="tunebank-") as folder:
             found = stock_schedule(
                 self._model.kernels,
                 self._device,
                 Path(folder),
-                seconds=self._settings.cap_seconds,
+                seconds=seconds,
                 report=self._report,
             )
-        return plan_of(self._model, self._device, found, seconds=self._settings.cap_seconds)
+        trials = sum(len(records) for records in found.values())
+        plan = replace(plan_of(self._model, self._device, found, seconds=seconds), measured=trials)
+        race = self._race({f"{STOCK}@{seconds:g}": plan}, with_torch=False)
+        searches = (outcome(STOCK, seconds, plan),)
+        return self._row(STOCK, repeat, race, searches=searches, cap_seconds=seconds)
 
     def _checkpoints(self, seconds: float) -> list[float]:
         """The smaller budgets, and the time that reuse took."""
@@ -210,9 +220,7 @@ class Experiments:
         experiment: str,
         repeat: int,
         race: Race,
-        *,
-        searches: tuple[Any, ...],
-        scratch: Scratch | None = None,
+        **others: Any,
     ) -> Row:
         return Row(
             experiment=experiment,
@@ -228,13 +236,10 @@ class Experiments:
             },
             donor_model=self._donor_model,
             trials=asdict(self._trials),
-            searches=searches,
             timings_ms=race.timings_ms,
             errors=race.errors,
             failures=race.failures,
-            timeline=scratch.timeline if scratch else (),
-            match_seconds=scratch.match_seconds if scratch else None,
-            cap_seconds=self._settings.cap_seconds if scratch else None,
+            **others,
         )
 
 

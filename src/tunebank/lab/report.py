@@ -26,6 +26,7 @@ from tunebank.lab.tables import (
     scratch_table,
     search_table,
     speedup_table,
+    stock_table,
 )
 from tunebank.report.figures import (
     Figure,
@@ -91,6 +92,7 @@ def _parts(summaries: Sequence[ModelSummary]) -> list[_Part]:
         _Part(latency_table(summaries), {"search_time": curves}),
         _Part(fraction_table(summaries), {"fraction": draw_bars(fraction_bars(summaries))}),
         _Part(scratch_table(summaries), {}),
+        _Part(stock_table(summaries), {}),
         _Part(
             search_table(summaries),
             {"sources": draw_heat_map(source_heat_map(summaries))}

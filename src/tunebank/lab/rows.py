@@ -13,8 +13,9 @@ from typing import Any
 
 SCHEMA_VERSION = 1
 
-REUSE, SCRATCH = "reuse", "scratch"
-"""The experiments: reuse with other models' records; auto-scheduling from scratch beside it."""
+REUSE, SCRATCH, STOCK = "reuse", "scratch", "stock"
+"""The experiments: reuse with other models' records; auto-scheduling from scratch, on our workers,
+beside it; MetaSchedule as it comes."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class SearchOutcome:
 
     Attributes:
         mode: whose records served: `one`, `mixed`, `length`; `direct`, as `mixed` but without
-            Winograd's filtering; or `scratch`, nobody's.
+            Winograd's filtering; or `scratch` and `stock`, nobody's.
         budget_seconds: search time allowed.
         search_seconds: search time used, builds included.
         measured: candidates measured.
@@ -100,7 +101,7 @@ class Row:
     """One repeat of one experiment on one model.
 
     Attributes:
-        experiment: `reuse` or `scratch`.
+        experiment: `reuse`, `scratch` or `stock`.
         model: the model.
         repeat: counted from 0.
         at: when, ISO 8601, UTC.
@@ -117,7 +118,7 @@ class Row:
         timeline: of auto-scheduling from scratch.
         match_seconds: search time after which it reached the kernels' time of reuse; None if it
             did not within the cap.
-        cap_seconds: how long it was let run.
+        cap_seconds: how long auto-scheduling from scratch, or stock MetaSchedule, was let run.
     """
 
     experiment: str

@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tunebank.lab.rows import REUSE, SCRATCH, Row, SearchOutcome
+from tunebank.lab.rows import REUSE, SCRATCH, STOCK, Row, SearchOutcome
 from tunebank.lab.zoo import ZOO
 from tunebank.runtime.bench import LatencySamples, ratio
 
@@ -27,35 +27,60 @@ class Spread:
 
 
 @dataclass(frozen=True)
+class Match:
+    """How long auto-scheduling from scratch takes to reach what one search by reuse reached.
+
+    Attributes:
+        reuse_seconds: search time that reuse took.
+        seconds: search time from scratch until its kernels, each alone, took no longer than those
+            of reuse; where that did not happen, how long it was let run.
+        is_reached: whether it happened; else `seconds` is a lower bound.
+    """
+
+    reuse_seconds: float
+    seconds: float
+    is_reached: bool
+
+    @property
+    def times_longer(self) -> float:
+        """Search time to match relative to that of reuse."""
+        return self.seconds / max(self.reuse_seconds, 1e-9)
+
+
+@dataclass(frozen=True)
 class ScratchResult:
     """Auto-scheduling from scratch beside reuse.
 
     Attributes:
-        reuse_seconds: search time that reuse took.
-        match_seconds: search time until it matched reuse; None if it did not within the cap.
-        cap_seconds: how long it was let run.
-        timeline: seconds, and milliseconds summed over kernels by then.
+        matches: by the budget of reuse, in seconds.
         latency_ms: in the model, by search time in seconds.
-        reuse_ms: in the model, of reuse in the same run.
         onnxruntime_ms: of ONNX Runtime in the same run.
         same_time: latency of what it found in the search time of reuse, relative to reuse.
-        stock: latency of what MetaSchedule as it comes found within the cap, relative to reuse.
+        in_the_end: likewise of what it found in all.
     """
 
-    reuse_seconds: float
-    match_seconds: float | None
-    cap_seconds: float
-    timeline: tuple[tuple[float, float], ...]
+    matches: Mapping[float, Match]
     latency_ms: Mapping[float, float]
-    reuse_ms: float
     onnxruntime_ms: float
     same_time: float | None
-    stock: float | None = None
+    in_the_end: float | None
 
-    @property
-    def times_longer(self) -> float:
-        """Search time to match relative to that of reuse; a lower bound if it did not match."""
-        return (self.match_seconds or self.cap_seconds) / max(self.reuse_seconds, 1e-9)
+
+@dataclass(frozen=True)
+class StockResult:
+    """MetaSchedule as it comes.
+
+    Attributes:
+        seconds: how long it was let run.
+        trials: measured trials.
+        over_onnxruntime: how many times faster than ONNX Runtime.
+        over_full: how many times faster than full auto-scheduling on our workers.
+    """
+
+    seconds: float
+    trials: int
+    over_onnxruntime: float
+    over_full: float
 
 
 @dataclass(frozen=True)
@@ -79,6 +104,7 @@ class ModelSummary:
         search_seconds: by contestant.
         errors: by contestant, the largest error of all repeats.
         scratch: auto-scheduling from scratch; None if it was not run.
+        stock: MetaSchedule as it comes; None if it was not run.
     """
 
     model: str
@@ -96,6 +122,7 @@ class ModelSummary:
     search_seconds: Mapping[str, Spread] = field(default_factory=dict)
     errors: Mapping[str, float] = field(default_factory=dict)
     scratch: ScratchResult | None = None
+    stock: StockResult | None = None
 
 
 def summarise(rows: Iterable[Row]) -> list[ModelSummary]:
@@ -122,6 +149,7 @@ def label(mode: str, budget_seconds: float) -> str:
 def _model(name: str, rows: Sequence[Row]) -> ModelSummary | None:
     reuse = [row for row in rows if row.experiment == REUSE]
     scratch = [row for row in rows if row.experiment == SCRATCH]
+    stock = [row for row in rows if row.experiment == STOCK]
     if not reuse:
         return None
     timed = [_samples(row) for row in reuse]
@@ -145,6 +173,7 @@ def _model(name: str, rows: Sequence[Row]) -> ModelSummary | None:
         ),
         errors=_largest_errors(reuse),
         scratch=_scratch(scratch[-1]) if scratch else None,
+        stock=_stock(stock[-1]) if stock else None,
     )
 
 
@@ -195,20 +224,39 @@ def _largest_errors(rows: Sequence[Row]) -> dict[str, float]:
 
 def _scratch(row: Row) -> ScratchResult:
     samples = _samples(row)
-    (reuse,) = (search for search in row.searches if search.mode != SCRATCH)
-    scratch = [search for search in row.searches if search.mode == SCRATCH]
-    own = samples[label(reuse.mode, reuse.budget_seconds)]
-    named = {s.budget_seconds: samples.get(f"{SCRATCH}@{s.budget_seconds:.0f}") for s in scratch}
+    reused = {one.budget_seconds: one for one in row.searches if one.mode != SCRATCH}
+    times = [one.budget_seconds for one in row.searches if one.mode == SCRATCH]
+    named = {seconds: samples.get(f"{SCRATCH}@{seconds:.0f}") for seconds in times}
     in_model = {seconds: one for seconds, one in named.items() if one is not None}
-    same = min(in_model, key=lambda s: abs(s - reuse.search_seconds), default=None)
+    best = reused[max(reused)]
+    own = samples[label(best.mode, best.budget_seconds)]
+    same = min(in_model, key=lambda s: abs(s - best.search_seconds), default=None)
     return ScratchResult(
-        reuse_seconds=reuse.search_seconds,
-        match_seconds=row.match_seconds,
-        cap_seconds=row.cap_seconds or 0.0,
-        timeline=tuple((point.seconds, point.kernels_us / 1e3) for point in row.timeline),
+        matches={budget: _match(one, row) for budget, one in sorted(reused.items())},
         latency_ms={seconds: one.median_ms for seconds, one in in_model.items()},
-        reuse_ms=own.median_ms,
         onnxruntime_ms=samples["onnxruntime"].median_ms if "onnxruntime" in samples else 0.0,
         same_time=ratio(in_model[same], own).median if same is not None else None,
-        stock=ratio(samples["stock"], own).median if "stock" in samples else None,
+        in_the_end=ratio(in_model[max(in_model)], own).median if in_model else None,
+    )
+
+
+def _match(reused: SearchOutcome, row: Row) -> Match:
+    reached = [
+        point.seconds
+        for point in row.timeline
+        if reused.kernels_us is not None and point.kernels_us <= reused.kernels_us
+    ]
+    seconds = reached[0] if reached else row.timeline[-1].seconds if row.timeline else 0.0
+    return Match(reused.search_seconds, seconds, is_reached=bool(reached))
+
+
+def _stock(row: Row) -> StockResult:
+    (search,) = row.searches
+    samples = _samples(row)
+    own = samples[label(STOCK, search.budget_seconds)]
+    return StockResult(
+        search.budget_seconds,
+        search.measured,
+        ratio(samples["onnxruntime"], own).median,
+        ratio(samples["full"], own).median,
     )

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tunebank.lab.summary import NOTHING_TO_GAIN, ModelSummary, Spread, geometric_mean
+from tunebank.lab.summary import (
+    NOTHING_TO_GAIN,
+    Match,
+    ModelSummary,
+    Spread,
+    geometric_mean,
+)
 
 BEST = "mixed@60"
 _MODES = ("one", "mixed", "direct", "length", "scratch")
@@ -87,34 +94,73 @@ def fraction_table(summaries: Sequence[ModelSummary]) -> TableData:
 
 def scratch_table(summaries: Sequence[ModelSummary]) -> TableData:
     """Auto-scheduling from scratch against the clock."""
-    rows = []
-    for one in summaries:
-        if one.scratch is None:
-            continue
-        found = one.scratch
-        matched = found.match_seconds is not None
-        more = "" if matched else "more than "
-        rows.append(
-            (
-                one.model,
-                f"{found.reuse_seconds:.0f}",
-                _NONE if found.same_time is None else f"{found.same_time:.2f}",
-                f"{more}{found.match_seconds or found.cap_seconds:.0f}",
-                f"{more}{found.times_longer:.1f}",
-                _NONE if found.stock is None else f"{found.stock:.2f}",
-            )
+    found = [(one.model, one.scratch) for one in summaries if one.scratch is not None]
+    budgets = sorted({budget for _, scratch in found for budget in scratch.matches})
+    rows = [
+        (
+            model,
+            _plain(scratch.same_time),
+            _plain(scratch.in_the_end),
+            *(_match(scratch.matches.get(budget)) for budget in budgets),
         )
+        for model, scratch in found
+    ]
+    if rows:
+        medians = [
+            _median_times([s.matches[b] for _, s in found if b in s.matches]) for b in budgets
+        ]
+        rows.append(("median", "", "", *medians))
     columns = (
-        "model", "reuse: search s", "latency at the same search time, relative to reuse",
-        "search s to match", "times longer", "stock, at the cap, relative to reuse",
-    )  # fmt: skip
+        "model",
+        "latency at the same search time, relative to reuse",
+        "latency in the end, relative to reuse",
+        *(f"search s to match reuse of {budget:g} s" for budget in budgets),
+    )
     return TableData(
         "MetaSchedule from scratch, on our workers",
         columns,
         tuple(rows),
-        "It matches when its kernels, each measured alone, take no longer than those of reuse. "
-        "`stock` is MetaSchedule with its own builder, runner and task scheduler.",
+        "Over 1 is slower than reuse. It matches when its kernels, each measured alone, take no "
+        "longer than those of reuse; in brackets, how many times the search time of reuse that is. "
+        "Where it did not match, `>` stands before the time that it was let run.",
     )
+
+
+def stock_table(summaries: Sequence[ModelSummary]) -> TableData:
+    """MetaSchedule as it comes."""
+    rows = [
+        (
+            one.model,
+            f"{one.stock.seconds:g}",
+            str(one.stock.trials),
+            _plain(one.stock.over_onnxruntime),
+            _plain(one.stock.over_full),
+        )
+        for one in summaries
+        if one.stock is not None
+    ]
+    return TableData(
+        "MetaSchedule as it comes: how many times faster",
+        ("model", "search s", "trials", "over ONNX Runtime", "over full"),
+        tuple(rows),
+        "With its own builder, runner and task scheduler. Over 1 is faster. Kernels that it did "
+        "not reach have our default schedules.",
+    )
+
+
+def _match(match: Match | None) -> str:
+    if match is None:
+        return _NONE
+    more = "" if match.is_reached else "> "
+    return f"{more}{match.seconds:.0f} ({more}{match.times_longer:.1f})"
+
+
+def _median_times(matches: Sequence[Match]) -> str:
+    """The median of the times longer: a lower bound if one up to the middle is one."""
+    ordered = sorted(matches, key=lambda match: match.times_longer)
+    median = statistics.median(match.times_longer for match in ordered)
+    is_bound = any(not match.is_reached for match in ordered[: len(ordered) // 2 + 1])
+    return f"({'> ' if is_bound else ''}{median:.1f})"
 
 
 def search_table(summaries: Sequence[ModelSummary]) -> TableData:
@@ -177,5 +223,5 @@ def _with_spread(spread: Spread | None, form: str = "{:.2f}") -> str:
     return f"{form.format(spread.median)} [{low}, {high}]"
 
 
-def _plain(value: float) -> str:
-    return _NONE if value != value else f"{value:.2f}"
+def _plain(value: float | None) -> str:
+    return _NONE if value is None or value != value else f"{value:.2f}"

@@ -108,6 +108,7 @@ def tune_zoo(
                 trials_per_kernel=settings.trials_per_kernel,
                 most_trials=most,
                 budget_seconds=left,
+                winograd=True,
                 also_sources={kernel.key: sources[kernel.key] for kernel in own},
             )
             new = tune(own, bank, device, measurer, wanted, report=_named(report, name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -70,6 +71,10 @@ class Candidates:
         self.default, relatives = self._defaults()
         others = [*relatives, *(self._winograd() if winograd else [])]
         self._queue = deque(sorted([*ranked, *others], key=lambda one: one.cost))
+        self._knows_winograd = any(
+            donor.over_direct is not None and donor.record.device == device.fingerprint
+            for donor in donors
+        )
         self.distinct = len(ranked)
         self.invalid = 0
 
@@ -127,14 +132,21 @@ class Candidates:
             return self._held[0]
         default = self.default if self.default not in failed else None
         if default is not None and self._queue:
-            first = self._queue[0]
-            here = first.donor and first.donor.record.device == self._device.fingerprint
-            cost = first.cost + (_UNMEASURED_COST if here else _ELSEWHERE_COST)
-            if self._expected(default.scheduled.trace) <= cost:
+            self._queue = deque(sorted(self._queue, key=self._unmeasured_cost))
+            if self._expected(default.scheduled.trace) <= self._unmeasured_cost(self._queue[0]):
                 return default
         candidates = self.take(1)
         self._held.extendleft(candidates)  # it has its turn all the same
         return candidates[0] if candidates else default
+
+    def _unmeasured_cost(self, candidate: Candidate) -> float:
+        """What its cost is without a measurement here: only what was measured here is trusted."""
+        donor = candidate.donor
+        if donor is not None and donor.record.device == self._device.fingerprint:
+            return candidate.cost + _UNMEASURED_COST
+        if self._knows_winograd and is_winograd(candidate.trace):
+            return math.inf  # the donors' gain by it tells more than the estimate
+        return candidate.cost + _ELSEWHERE_COST
 
     def _next(self) -> Candidate | None:
         """What siblings offered comes first."""
@@ -171,5 +183,6 @@ class Candidates:
 
 
 def _proposal(scheduled: Scheduled, candidate: Candidate) -> Proposal:
-    origin: Origin = "transfer" if candidate.donor else "default"
+    without_donor: Origin = "algorithm" if is_winograd(candidate.trace) else "default"
+    origin: Origin = "transfer" if candidate.donor else without_donor
     return Proposal(scheduled, origin, candidate.donor)

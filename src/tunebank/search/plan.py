@@ -10,7 +10,7 @@ from tunebank.kernel import Kernel
 from tunebank.schedule import Scheduled
 
 MatchLevel = Literal["exact", "class", "anchor", "none"]
-Origin = Literal["transfer", "refine", "default", "unscheduled"]
+Origin = Literal["transfer", "refine", "default", "algorithm", "unscheduled"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class Choice:
     Attributes:
         kernel: the kernel.
         scheduled: the schedule; None leaves the kernel unscheduled, as a last resort.
-        origin: a donor's schedule, a refined one, or the kernel's own default.
+        origin: a donor's schedule, a refined one, the kernel's own default, or another algorithm
+            for it without a donor.
         match: how the donor that led to it relates to the kernel; for the default, how the
             nearest donor does that was passed over; `none` if the bank has no donor.
         source: model that the donor was tuned for; "" for the default.

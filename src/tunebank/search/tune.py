@@ -3,7 +3,7 @@
 It fills a bank, and is the baseline that reuse is compared with.
 
     first        every kernel's default schedule is measured: it tells what each kernel's share of
-                 the model's time is
+                 the model's time is; and, if wanted, Winograd's schedules
     then         kernels get batches of trials, the heavier the earlier, until each has had its
                  number: all of them if its share matters, fewer if it does not
     at the end   the kernels that still improve get more, up to a limit
@@ -99,6 +99,8 @@ class _Tuning:
         for task in self._tasks:
             if self._has_time:
                 task.measure_default()
+                if self._settings.winograd:
+                    task.measure_winograd()
         self._share_out()
         while self._has_time:
             following = self._next()

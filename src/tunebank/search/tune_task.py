@@ -11,6 +11,7 @@ from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.measure import Measurement, Measurer
 from tunebank.schedule import IllegalScheduleError, Scheduled, Trace, default_schedule
+from tunebank.schedule.winograd import winograd_traces
 from tunebank.search.deposit import to_record
 from tunebank.search.evolution import FROM_SCRATCH, CostModel, Evolution
 
@@ -29,6 +30,7 @@ class TuneSettings:
         trials_per_kernel: measurements of each kernel that matters; what the bank holds counts.
         most_trials: how many a kernel may get that still improves; None gives no more.
         budget_seconds: search time allowed; None sets no limit.
+        winograd: whether Winograd's schedules are measured too, which are no trials.
         also_sources: by kernel key, other models that have the kernel: what is measured once is
             deposited for them too.
     """
@@ -37,6 +39,7 @@ class TuneSettings:
     trials_per_kernel: int = 64
     most_trials: int | None = None
     budget_seconds: float | None = None
+    winograd: bool = False
     also_sources: Mapping[str, Collection[str]] = field(default_factory=dict)
 
 
@@ -135,6 +138,15 @@ class Task:
             ((_, result),) = self._store.measure(self.kernel, [default], None, "default")
             self._known[default.trace.text] = result.latency_us
         self._default_us = self._known[default.trace.text]
+
+    def measure_winograd(self) -> None:
+        """Measures the kernel by Winograd's algorithm, which MetaSchedule does not know."""
+        space = self._evolution.space
+        traces = winograd_traces(self.kernel, space.device)
+        fresh = [trace for trace in traces if trace.text not in self._known]
+        if fresh:
+            proposals = [space.apply(trace) for trace in fresh]
+            self._store.measure(self.kernel, proposals, self._default_us, "algorithm")
 
     def step(self) -> int:
         """Measures and deposits a batch; returns its size."""

@@ -17,8 +17,9 @@ Level = Literal["exact", "class", "anchor"]
 LEVELS: tuple[Level, ...] = ("exact", "class", "anchor")
 PER_DONOR_KERNEL = 4
 """Records taken of one donor kernel: its best few differ in kind, the rest are near copies."""
-_READ_PER_DONOR_KERNEL = 10
-"""More are read: a schedule that several models have is several records."""
+_READ_PER_DONOR_KERNEL = 16
+"""More are read: a schedule that several models have is several records, and behind Winograd's the
+best direct one is wanted."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,14 @@ class Donor:
             the same anchor operation under another prologue or epilogue.
         standing: latency of the best record of the same kernel and device, relative to this
             one: 1 for the best, less for the others.
+        over_direct: of a schedule of Winograd's, how many times faster it is than the best direct
+            one of the same kernel and device; None if none is known.
     """
 
     record: Record
     level: Level
     standing: float
+    over_direct: float | None = None
 
 
 def match(kernel: Kernel, bank: Bank, *, exclude_sources: Collection[str] = ()) -> list[Donor]:
@@ -77,9 +81,17 @@ def _ranked(records: Iterable[Record], level: Level) -> list[Donor]:
     donors: list[Donor] = []
     for group in groups.values():
         group.sort(key=_latency)
-        best = _latency(group[0])
-        donors.extend(Donor(record, level, best / _latency(record)) for record in _few(group))
+        donors.extend(_donor(record, level, group) for record in _few(group))
     return donors
+
+
+def _donor(record: Record, level: Level, group: list[Record]) -> Donor:
+    standing = _latency(group[0]) / _latency(record)
+    if not _is_winograd(record):
+        return Donor(record, level, standing)
+    direct = next((one for one in group if not _is_winograd(one)), None)
+    gain = _latency(direct) / _latency(record) if direct is not None else None
+    return Donor(record, level, standing, over_direct=gain)
 
 
 def _few(group: list[Record]) -> list[Record]:
@@ -88,9 +100,13 @@ def _few(group: list[Record]) -> list[Record]:
     for record in group:
         if len(chosen) == PER_DONOR_KERNEL:
             break
-        kind = WINOGRAD if is_winograd(Trace.from_text(record.trace)) else record.trace
+        kind = WINOGRAD if _is_winograd(record) else record.trace
         chosen.setdefault(kind, record)
     return list(chosen.values())
+
+
+def _is_winograd(record: Record) -> bool:
+    return is_winograd(Trace.from_text(record.trace))
 
 
 def _latency(record: Record) -> float:

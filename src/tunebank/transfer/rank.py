@@ -58,9 +58,17 @@ def rank(
     for donor in nearest[:MAX_DONORS]:
         for variant, trace in enumerate(adapt(donor, kernel, own, device)):
             cost = costs[donor.record.id] + _VARIANT_COST * variant
-            cost += expected_octaves(trace, kernel, device)
+            cost += _expected_octaves(donor, trace, kernel, device)
             candidates.append(Candidate(trace, donor, cost))
     return _varied(sorted(candidates, key=lambda candidate: candidate.cost), kernel)
+
+
+def _expected_octaves(donor: Donor, trace: Trace, kernel: Kernel, device: Device) -> float:
+    """By the estimate; of a gain by Winograd's algorithm, the less of that and the donor's."""
+    expected = expected_octaves(trace, kernel, device)
+    if donor.over_direct is None:
+        return expected
+    return max(expected, -math.log2(donor.over_direct))
 
 
 def _varied(candidates: Iterable[Candidate], kernel: Kernel) -> list[Candidate]:
@@ -75,7 +83,9 @@ def _varied(candidates: Iterable[Candidate], kernel: Kernel) -> list[Candidate]:
 
 
 def _donor_cost(donor: Donor, kernel: Kernel, device: Device) -> float:
-    cost = _LEVEL_COST[donor.level] - _STANDING_WEIGHT * math.log2(donor.standing)
+    is_direct = donor.over_direct is None
+    cost = _LEVEL_COST[donor.level] if is_direct else 0.0  # Winograd's adapts to any epilogue
+    cost -= _STANDING_WEIGHT * math.log2(donor.standing)
     if vector_lanes_of(donor.record.target) != device.vector_lanes:
         cost += _OTHER_VECTORS_COST
     return cost + _DISTANCE_WEIGHT * _distance(donor, kernel)

@@ -64,9 +64,12 @@ class Budgets(click.ParamType[tuple[float, ...]]):
 )
 @click.option(
     "--stock",
-    "with_stock",
-    is_flag=True,
-    help="Run MetaSchedule as it comes, with its own builder and runner, for as long, too.",
+    "stock_seconds",
+    type=options.Duration(),
+    default="0s",
+    show_default=True,
+    metavar="DURATION",
+    help="How long MetaSchedule as it comes, with its own builder and runner, is run, too.",
 )
 @click.option("--no-torch", "with_torch", flag_value=False, default=True, help="Leave PyTorch out.")
 @click.option("--again", is_flag=True, help="Measure also what has a result already.")

@@ -1,0 +1,77 @@
+"""Winograd's schedules in a bank: measured by tuning, trusted by reuse; the measurer pretends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from programs import conv2d, kernel, model_of
+from tunebank.bank import SqlBank
+from tunebank.device import Device
+from tunebank.kernel import Kernel
+from tunebank.lab.recorded import recorded_plan, trials_of
+from tunebank.measure.fake import FakeMeasurer
+from tunebank.schedule import Scheduled
+from tunebank.schedule.winograd import is_winograd, winograd_traces
+from tunebank.search import ReuseSettings, TuneSettings, reuse, tune
+
+DIRECT_US = 10.0
+
+
+def convolution(size: int, **changes: Any) -> Kernel:
+    func = conv2d(**{"size": size, "cin": 64, "cout": 64, **changes})
+    return kernel(func.with_attr("layout_free_buffers", [1]))
+
+
+def measurer(winograd_us: float) -> FakeMeasurer:
+    def latency_us(candidate: Scheduled) -> float:
+        return winograd_us if is_winograd(candidate.trace) else DIRECT_US
+
+    return FakeMeasurer(latency_us)
+
+
+def tuned(donor: Kernel, device: Device, *, winograd_us: float) -> SqlBank:
+    bank = SqlBank("sqlite://")
+    settings = TuneSettings("donor", trials_per_kernel=2, winograd=True)
+    tune([donor], bank, device, measurer(winograd_us), settings)
+    return bank
+
+
+def test_tuning_measures_it_once_and_counts_no_trial(device: Device) -> None:
+    donor = convolution(28)
+    bank = tuned(donor, device, winograd_us=4.0)
+    records = [r for r in bank.find(kernel_key=donor.key) if r.origin == "algorithm"]
+    assert {r.trace for r in records} == {one.text for one in winograd_traces(donor, device)}
+    assert trials_of(model_of(donor), bank, device, source="donor").total == 2
+    again = measurer(4.0)
+    settings = TuneSettings("donor", trials_per_kernel=4, winograd=True)
+    assert tune([donor], bank, device, again, settings) == 2
+    assert not any(is_winograd(one.trace) for one in again.measured)
+
+
+def test_full_auto_scheduling_does_not_have_it(device: Device) -> None:
+    donor = convolution(28)
+    bank = tuned(donor, device, winograd_us=4.0)
+    plan = recorded_plan(model_of(donor), bank, device, source="donor")
+    assert plan.choices[donor.key].latency_us == DIRECT_US
+
+
+@pytest.mark.parametrize("epilogue", [(), ("bias", "relu")])
+def test_unmeasured_a_donor_s_gain_is_trusted(epilogue: tuple[str, ...], device: Device) -> None:
+    bank = tuned(convolution(28), device, winograd_us=4.0)
+    target = convolution(30, epilogue=epilogue)
+    plan = reuse(model_of(target), bank, device, None, ReuseSettings(budget_seconds=0.0))
+    choice = plan.choices[target.key]
+    assert choice.scheduled is not None
+    assert is_winograd(choice.scheduled.trace)
+    assert (choice.origin, choice.source) == ("transfer", "donor")
+
+
+def test_unmeasured_a_donor_s_loss_is_believed(device: Device) -> None:
+    bank = tuned(convolution(28), device, winograd_us=1.05 * DIRECT_US)
+    target = convolution(30)
+    plan = reuse(model_of(target), bank, device, None, ReuseSettings(budget_seconds=0.0))
+    choice = plan.choices[target.key]
+    assert choice.scheduled is not None
+    assert not is_winograd(choice.scheduled.trace)
