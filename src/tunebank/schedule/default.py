@@ -19,6 +19,7 @@ from typing import Any
 
 from tunebank.kernel import Kernel
 from tunebank.schedule.estimate import unroll_choice
+from tunebank.schedule.panels import panels_traces
 from tunebank.schedule.pixels import pixels_trace
 from tunebank.schedule.planes import planes_trace
 from tunebank.schedule.registers import anchor_tiles
@@ -40,6 +41,7 @@ def default_traces(space: Space) -> list[Trace]:
         pixels_trace(space.kernel, space.device),
         rows_trace(space.kernel),
         planes_trace(space.kernel),
+        *panels_traces(space.kernel, space.device, clearly=True),
     )
     # Sketches come from least to most fused; the middle one suits most kernels.
     order = sorted(range(len(space.sketches)), key=lambda index: abs(index - 1))
@@ -49,7 +51,8 @@ def default_traces(space: Space) -> list[Trace]:
         for index in order
     ]
     first = [trace for trace in own if trace is not None]
-    return list({trace.identity: trace for trace in [*first, *traces]}.values())
+    last = panels_traces(space.kernel, space.device, clearly=False)
+    return list({trace.identity: trace for trace in [*first, *traces, *last]}.values())
 
 
 def default_schedule(space: Space) -> Scheduled | None:

@@ -44,11 +44,16 @@ def tile_efficiency(rows: int, columns: int, device: Device) -> float:
     """
     vectors = math.ceil(columns / device.vector_lanes)
     useful = columns / (vectors * device.vector_lanes)
+    efficiency = useful * whole_vectors_efficiency(rows, vectors, device)
+    # LLVM takes a vector of 24 or 48 apart into scalars
+    return efficiency * _ODD_VECTOR_EFFICIENCY if columns & (columns - 1) else efficiency
+
+
+def whole_vectors_efficiency(rows: int, vectors: int, device: Device) -> float:
+    """The same of a tile of whole vectors, each of which the program names by itself."""
     accumulators = rows * vectors
     cycles = max(accumulators / _PER_CYCLE, (rows + vectors) / _PER_CYCLE, _LATENCY_CYCLES)
-    efficiency = useful * accumulators / _PER_CYCLE / cycles
-    if columns & (columns - 1):  # LLVM takes a vector of 24 or 48 apart into scalars
-        efficiency *= _ODD_VECTOR_EFFICIENCY
+    efficiency = accumulators / _PER_CYCLE / cycles
     fits = accumulators + vectors + _SPARE_REGISTERS <= device.vector_registers
     return efficiency if fits else efficiency * _SPILL_EFFICIENCY
 

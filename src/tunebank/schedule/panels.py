@@ -1,0 +1,284 @@
+"""Sums of products over awkward extents: matrix products and convolutions in uneven tiles.
+
+    C[b, i, j] = sum over k of X[b, i, k] * W[b, k, j]      197 rows, 197 columns: both are prime
+
+MetaSchedule tiles by divisors, and a prime has none: its register tile is one row, or one column.
+Here rows are shared out among tiles as evenly as they go, 197 into 2 tiles of 14 and 13 of 13, and
+the last columns overlap those before them. What the tiles read of W is laid out first, so that W
+may be transposed, or an activation as in attention:
+
+    parallel groups of columns:
+        panel[k, columns] = W[k, columns]                    a copy, in the near cache
+        each other index of X, each tile of rows:
+            sums in registers, over all k
+            the kernel's own steps
+
+A schedule of this kind is a trace of one step, `Panels`, whose attributes are the parameters. It is
+the default where the register model promises clearly more than for any divisor.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, fields, replace
+from functools import lru_cache
+from typing import Any
+
+from tvm import ir, tirx
+
+from tunebank.device import Device
+from tunebank.kernel import BlockSite, Kernel
+from tunebank.kernel.expressions import expressions
+from tunebank.schedule.pointwise import Step, as_step, same, steps_after
+from tunebank.schedule.registers import (
+    anchor_tiles,
+    tile_efficiency,
+    whole_vectors_efficiency,
+)
+from tunebank.schedule.trace import Trace, one_step
+
+KIND = "Panels"
+
+_MOST_ROWS = 15
+_MOST_VECTORS = 4
+_MOST_PARTS = 64
+_CHOICES = 2
+_LEAST_GAIN = 1.25
+_TILES = 8
+_COPY_COST = 3.0
+"""Multiply-adds that the copy of a value takes as long as."""
+_SIZE_COST = 0.002
+"""Of each accumulator: of tiles that are as fast, the one of the shorter program."""
+_HALF = 8
+"""Elements in a vector of 256 bits."""
+_NEAR_CACHE_BYTES = 512 * 1024
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Of a Panels schedule.
+
+    Attributes:
+        rows: of a register tile, at most.
+        vectors: of a register tile.
+        parts: into how many the other indices of X are shared out.
+    """
+
+    rows: int
+    vectors: int
+    parts: int
+
+
+@dataclass(frozen=True)
+class Product:
+    """A kernel that sums products, and what surrounds it.
+
+    Attributes:
+        kernel: the kernel.
+        axes: of the sum, as they are in the kernel.
+        extents: of the axes.
+        row: position of the axis whose elements the rows of a tile are.
+        column: position of the axis whose elements are the columns: the last spatial one.
+        shared: positions of the other spatial axes that W depends on.
+        others: positions of those that it does not.
+        reduced: positions of the axes that are summed over.
+        x: the factor without the columns, as the kernel reads it.
+        w: the factor with the columns.
+        result: the buffer of the bare results.
+        steps: what is done to them, in order.
+        producers: what computes the values that are read, by what it writes.
+    """
+
+    kernel: Kernel
+    axes: tuple[Any, ...]
+    extents: tuple[int, ...]
+    row: int
+    column: int
+    shared: tuple[int, ...]
+    others: tuple[int, ...]
+    reduced: tuple[int, ...]
+    x: Any
+    w: Any
+    result: Any
+    steps: tuple[Step, ...]
+    producers: Mapping[Any, Step]
+
+    def count(self, positions: Sequence[int]) -> int:
+        """How many elements some axes have together."""
+        return math.prod(self.extents[position] for position in positions)
+
+
+def panels_traces(kernel: Kernel, device: Device, *, clearly: bool) -> list[Trace]:
+    """Schedules of this kind that promise more than divisors do, the best first.
+
+    Args:
+        kernel: the kernel.
+        device: for its registers and threads.
+        clearly: whether they must promise it even if vectors of half the width, which a divisor
+            may leave, are as fast as whole ones: on Zen 4 they are.
+    """
+    found = as_product(kernel)
+    if found is None:
+        return []
+    even = _even_efficiency(kernel, device)
+    if clearly and device.vector_lanes > _HALF:
+        even = max(even, _even_efficiency(kernel, replace(device, vector_lanes=_HALF)))
+    costs = {one: _cost(found, one, device) for one in _choices(found, device)}
+    better = (one for one in costs if costs[one] * _LEAST_GAIN * even < 1.0)
+    best = sorted(better, key=lambda one: costs[one])
+    return [to_trace(one) for one in best[:_CHOICES]]
+
+
+def to_trace(parameters: Parameters) -> Trace:
+    """The schedule as a trace."""
+    return one_step(KIND, *astuple(parameters))
+
+
+def parameters_of(trace: Trace) -> Parameters:
+    """The parameters of a Panels schedule.
+
+    Raises:
+        ValueError: they are none.
+    """
+    values = trace.instructions[0].attributes
+    if len(values) != len(fields(Parameters)) or any(type(value) is not int for value in values):
+        raise ValueError("not the parameters of a Panels schedule")
+    return Parameters(*values)
+
+
+def fits(product: Product, device: Device, parameters: Parameters) -> bool:
+    """Whether a kernel may have a schedule with these parameters."""
+    return (
+        1 <= parameters.rows <= _MOST_ROWS
+        and 1 <= parameters.vectors <= _MOST_VECTORS
+        and parameters.vectors * device.vector_lanes <= product.extents[product.column]
+        and 1 <= parameters.parts <= min(_MOST_PARTS, product.count(product.others))
+    )
+
+
+def uneven(extent: int, most: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """An extent shared out among as few tiles as `most` allows: (count, size) of two kinds.
+
+    >>> uneven(197, 14)
+    ((2, 14), (13, 13))
+    """
+    tiles = math.ceil(extent / most)
+    size, larger = divmod(extent, tiles)
+    return (larger, size + 1), (tiles - larger, size)
+
+
+def _even_efficiency(kernel: Kernel, device: Device) -> float:
+    """Share of the peak rate that the best tile of divisors can reach."""
+    tiles = [list(tile.values()) for tile in anchor_tiles(kernel, device, count=_TILES)]
+    return max((tile_efficiency(math.prod(t[:-1]), t[-1], device) for t in tiles), default=0.0)
+
+
+def _choices(product: Product, device: Device) -> list[Parameters]:
+    others = product.count(product.others)
+    parts = sorted({min(others, _MOST_PARTS, n * device.threads) for n in (1, 2, 4, 8)} | {1})
+    return [
+        one
+        for rows in range(4, _MOST_ROWS + 1)
+        for vectors in range(1, _MOST_VECTORS + 1)
+        for part in parts
+        if fits(product, device, one := Parameters(rows, vectors, part))
+    ]
+
+
+def _cost(product: Product, parameters: Parameters, device: Device) -> float:
+    """Time relative to that of all multiply-adds at the peak rate of all threads."""
+    columns = parameters.vectors * device.vector_lanes
+    extent, wanted = product.extents[product.row], product.extents[product.column]
+    groups = math.ceil(wanted / columns)
+    tasks = product.count(product.shared) * groups * parameters.parts
+    idle = math.ceil(tasks / device.threads) * device.threads / tasks
+    cycles = sum(
+        count * rows / whole_vectors_efficiency(rows, parameters.vectors, device)
+        for count, rows in uneven(extent, parameters.rows)
+        if count
+    )
+    size = 1.0 + _SIZE_COST * parameters.rows * parameters.vectors
+    in_task = extent * product.count(product.others) / parameters.parts
+    copied = 1.0 + _COPY_COST / in_task
+    panel_bytes = 4.0 * product.count(product.reduced) * columns
+    far = max(1.0, panel_bytes / _NEAR_CACHE_BYTES)
+    return cycles / extent * (groups * columns / wanted) * copied * idle * far * size
+
+
+@lru_cache(maxsize=512)
+def as_product(kernel: Kernel) -> Product | None:
+    """The kernel as a sum of products; None if it is something else."""
+    if kernel.anchor is None:
+        return None
+    site = kernel.sites[kernel.anchor]
+    factors = _factors(site)
+    if factors is None or site.extents is None:
+        return None
+    axes = tuple(axis.var for axis in site.block.iter_vars)
+    spatial = site.spatial_loops
+    x, w = factors
+    column = spatial[-1]
+    rows = [
+        p for p in spatial[:-1] if site.extents[p] > 1 and _has(x, axes[p]) and not _has(w, axes[p])
+    ]
+    if not rows or _has(x, axes[column]):
+        return None
+    rest = [position for position in spatial[:-1] if position != rows[-1]]
+    shape = [site.extents[position] for position in spatial]
+    steps = steps_after(kernel.sites[kernel.anchor + 1 :], site.block.body.buffer, shape)
+    before = [as_step(one) for one in kernel.sites[1 : kernel.anchor]]
+    if steps is None or None in before:
+        return None
+    return Product(
+        kernel, axes, site.extents, rows[-1], column,
+        tuple(p for p in rest if _has(w, axes[p])),
+        tuple(p for p in rest if not _has(w, axes[p])),
+        tuple(p for p in range(len(axes)) if p not in spatial),
+        x, w, site.block.body.buffer, steps, {one.result: one for one in before if one is not None},
+    )  # fmt: skip
+
+
+def _factors(site: BlockSite) -> tuple[Any, Any] | None:
+    """The factor without the last spatial axis, and that with it."""
+    store, spatial = site.block.body, site.spatial_loops
+    axes = [axis.var for axis in site.block.iter_vars]
+    if site.extents is None or len(site.extents) != len(axes) or not spatial:
+        return None
+    is_sum = isinstance(store, tirx.BufferStore) and isinstance(store.value, tirx.Add)
+    if not is_sum or str(store.buffer.dtype) != "float32":
+        return None
+    so_far, product = store.value.a, store.value.b
+    place = [axes[position] for position in spatial]
+    if not isinstance(product, tirx.Mul) or not same(store.indices, place):
+        return None
+    if not same([so_far], [store.buffer[tuple(store.indices)]]) or not _begins_at_0(site):
+        return None
+    found = (product.a, product.b)
+    if not all(isinstance(one, ir.TensorLoad) and _is_plain(one) for one in found):
+        return None
+    with_column = [_has(one, axes[spatial[-1]]) for one in found]
+    if with_column == [False, True]:
+        return found
+    return found[::-1] if with_column == [True, False] else None
+
+
+def _begins_at_0(site: BlockSite) -> bool:
+    init = site.block.init
+    return (
+        isinstance(init, tirx.BufferStore)
+        and isinstance(init.value, tirx.FloatImm)
+        and float(init.value.value) == 0.0
+    )
+
+
+def _is_plain(load: Any) -> bool:
+    """Whether no index is itself looked up, and the values are float32."""
+    inner = [part for index in load.indices for part in expressions(index)]
+    has_loads = any(isinstance(part, ir.TensorLoad) for part in inner)
+    return not has_loads and str(load.source.dtype) == "float32"
+
+
+def _has(load: Any, axis: Any) -> bool:
+    """Whether an axis is in the indices of a load."""
+    return any(part.same_as(axis) for index in load.indices for part in expressions(index))

@@ -1,0 +1,143 @@
+"""Sums of products over awkward extents: the numbers, the even shares, when it is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tvm import te, tirx
+
+from programs import conv2d, depthwise_conv2d, elementwise, kernel, matmul, softmax
+from tunebank.device import Device
+from tunebank.kernel import Kernel
+from tunebank.measure import LocalMeasurer
+from tunebank.schedule import (
+    IllegalScheduleError,
+    Space,
+    Trace,
+    default_schedule,
+    default_traces,
+)
+from tunebank.schedule.panels import (
+    KIND,
+    Parameters,
+    as_product,
+    panels_traces,
+    parameters_of,
+    to_trace,
+    uneven,
+)
+from tunebank.schedule.trace import one_step
+
+
+@pytest.fixture(scope="module")
+def measurer(device: Device) -> Iterator[LocalMeasurer]:
+    made = LocalMeasurer(device, workers=1)
+    yield made
+    made.close()
+
+
+def attention(*, heads: int = 3, rows: int = 37, columns: int = 37, depth: int = 8) -> Kernel:
+    """Products of each head's matrices, as of queries and keys, then a factor."""
+    q = te.placeholder((1, heads, rows, depth), "float32", name="q")
+    k = te.placeholder((1, heads, depth, columns), "float32", name="k")
+    r = te.reduce_axis((0, depth), name="r")
+    product = te.compute(
+        (1, heads, rows, columns),
+        lambda b, h, i, j: te.sum(q[b, h, i, r] * k[b, h, r, j], axis=r),
+        name="product",
+    )
+    scaled = te.compute(product.shape, lambda *at: product[at] * tirx.const(0.5, "float32"))
+    return kernel(te.create_prim_func([q, k, scaled]))
+
+
+KERNELS = {
+    "prime rows": lambda: kernel(matmul(m=37, n=64, k=24, epilogue=("bias", "relu"))),
+    "prime rows and columns": lambda: kernel(matmul(m=37, n=53, k=24)),
+    "transposed": lambda: kernel(matmul(m=37, n=53, k=24, transposed=True)),
+    "heads": attention,
+    "few columns": lambda: attention(rows=31, columns=17),
+    "padded": lambda: kernel(conv2d(size=17, cin=8, cout=32, epilogue=("bias", "relu"))),
+    "stride": lambda: kernel(conv2d(size=37, cin=5, cout=32, stride=2, epilogue=("add",))),
+    "dilated": lambda: kernel(conv2d(size=19, cin=16, cout=48, dilation=2, batch=2)),
+    "1x1": lambda: kernel(conv2d(size=17, cin=24, cout=40, window=1)),
+}
+
+
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("given", [(14, 1, 1), (6, 2, 2), (5, 1, 3)], ids=str)
+def test_the_numbers_are_the_kernel_s(
+    name: str, given: tuple[int, int, int], device: Device, measurer: LocalMeasurer
+) -> None:
+    target = KERNELS[name]()
+    rows, vectors, parts = given
+    found = as_product(target)
+    assert found is not None
+    columns = found.extents[found.column]
+    one = Parameters(
+        rows,
+        min(vectors, columns // device.vector_lanes),
+        min(parts, found.count(found.others)),
+    )
+    (result,) = measurer.measure([Space(target, device).apply(to_trace(one))], best_us={})
+    assert (result.status, result.error) == ("ok", None)
+    assert result.checked
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_it_is_the_default_of_awkward_extents(name: str, device: Device) -> None:
+    chosen = default_schedule(Space(KERNELS[name](), device))
+    assert chosen is not None
+    assert chosen.trace.instructions[0].kind == KIND
+
+
+EVEN = {
+    "divisors": lambda: kernel(matmul(m=32, n=64, k=24)),
+    "few rows": lambda: kernel(matmul(m=1, n=64, k=24)),
+    "image": lambda: kernel(conv2d(size=14, cin=8, cout=32)),
+    "depthwise": lambda: kernel(depthwise_conv2d()),
+    "softmax": lambda: kernel(softmax()),
+    "elementwise": lambda: kernel(elementwise()),
+}
+
+
+@pytest.mark.parametrize("name", EVEN)
+def test_others_are_left_alone(name: str, device: Device) -> None:
+    assert panels_traces(EVEN[name](), device, clearly=False) == []
+
+
+def test_half_vectors_are_no_reason_by_themselves(device: Device) -> None:
+    """24 columns are three vectors of 256 bits, which may be as fast as whole ones."""
+    target = kernel(conv2d(size=14, cin=16, cout=24, window=1))
+    assert panels_traces(target, device, clearly=True) == []
+    traces = default_traces(Space(target, device))
+    assert traces[0].instructions[0].kind != KIND
+    if device.vector_lanes > 8:
+        assert KIND in [trace.instructions[0].kind for trace in traces], "it is tried all the same"
+
+
+@pytest.mark.parametrize("extent", [1, 2, 13, 14, 15, 37, 197, 1500])
+@pytest.mark.parametrize("most", [1, 6, 14])
+def test_shares_are_even(extent: int, most: int) -> None:
+    shares = uneven(extent, most)
+    assert sum(count * size for count, size in shares) == extent
+    sizes = [size for count, size in shares if count]
+    assert max(sizes) <= most
+    assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize(
+    "values", [(0, 1, 1), (14, 0, 1), (14, 9, 1), (14, 1, 0), (14, 1, 99), (14, 1), (14, 1, True)]
+)
+def test_a_stranger_s_parameters_are_refused(values: tuple[Any, ...], device: Device) -> None:
+    space = Space(KERNELS["prime rows"](), device)
+    with pytest.raises(IllegalScheduleError):
+        space.apply(one_step(KIND, *values))
+
+
+def test_traces_come_back_from_their_text(device: Device) -> None:
+    (first, *_) = panels_traces(KERNELS["heads"](), device, clearly=True)
+    again = Trace.from_text(first.text)
+    assert again.identity == first.identity
+    assert parameters_of(again) == parameters_of(first)
