@@ -98,8 +98,8 @@ def scratch_row(model: str = "resnet18", **changes: Any) -> Row:
         ),
         "timeline": (
             TimelinePoint(5.0, 16, 12000.0),
-            TimelinePoint(90.0, 300, 9900.0),
-            TimelinePoint(600.0, 2000, 9100.0),
+            TimelinePoint(90.0, 300, 9900.0, 14000.0),
+            TimelinePoint(600.0, 2000, 9100.0, 9200.0),
         ),
         "match_seconds": None,
         "cap_seconds": 600.0,

@@ -141,6 +141,7 @@ def test_scratch_ends_when_it_matches(device: Device) -> None:
     easy = auto_schedule(own, device, FakeMeasurer(), target_us=1e9, cap_seconds=30.0)
     assert easy.match_seconds is not None
     assert len(easy.timeline) == 1
+    assert easy.timeline[0].alone_us is not None
     fake = FakeMeasurer(seconds_per_candidate=0.05)
     hard = auto_schedule(own, device, fake, target_us=0.0, cap_seconds=2.0, checkpoints=[1.0, 1.5])
     assert hard.match_seconds is None
@@ -152,6 +153,7 @@ def test_scratch_ends_when_it_matches(device: Device) -> None:
     assert latencies == sorted(latencies, reverse=True), "it only gets better"
     times = [point.kernels_us for point in hard.timeline]
     assert times == sorted(times, reverse=True)
+    assert all((point.alone_us or math.inf) >= point.kernels_us for point in hard.timeline)
 
 
 @pytest.fixture(scope="module")

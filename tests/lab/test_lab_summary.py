@@ -87,8 +87,24 @@ def test_a_search_that_did_not_match_is_more_than_the_cap() -> None:
     assert summary.scratch.matches[60.0].times_longer == pytest.approx(600 / 54)
     # 90 s to match a search of 9 s, more than 600 s one of 54 s
     row, median = scratch_table([summary]).rows
-    assert row == ("resnet18", "1.30", "1.10", "90 (10.0)", "> 600 (> 11.1)")
-    assert median[-2:] == ("(10.0)", "(> 11.1)")
+    assert row == ("resnet18", "1.30", "1.10", "90 (10.0)", "> 600 (> 11.1)", "> 600 (> 11.1)")
+    assert median[-3:] == ("(10.0)", "(> 11.1)", "(> 11.1)")
+
+
+def test_its_own_trials_alone_match_later() -> None:
+    timeline = (TimelinePoint(54.0, 9, 9000.0), TimelinePoint(540.0, 90, 8000.0, 9000.0))
+    (summary,) = summarise([reuse_row(), scratch_row(timeline=timeline)])
+    assert summary.scratch is not None
+    assert summary.scratch.alone is not None
+    assert scratch_table([summary]).rows[0][-2:] == ("54 (1.0)", "540 (10.0)")
+
+
+def test_a_search_that_did_not_measure_all_kernels_has_no_match() -> None:
+    unmeasured = search("mixed", 10.0, kernels_us=None)
+    row = scratch_row(searches=(unmeasured, search("mixed", 60.0), search("scratch", 54.0)))
+    (summary,) = summarise([reuse_row(), row])
+    assert summary.scratch is not None
+    assert list(summary.scratch.matches) == [60.0]
 
 
 def test_the_median_of_times_is_a_bound_if_a_lower_one_is() -> None:
@@ -103,9 +119,9 @@ def test_the_median_of_times_is_a_bound_if_a_lower_one_is() -> None:
         ]
 
     capped = [reuse_row("slow"), scratch_row("slow")]  # more than 11.1 times
-    assert scratch_table(summarise(rows(54.0, 108.0, 5400.0))).rows[-1][-1] == "(2.0)"
-    assert scratch_table(summarise(rows(54.0, 5400.0) + capped)).rows[-1][-1] == "(> 11.1)"
-    assert scratch_table(summarise(rows(540.0, 540.0, 540.0) + capped)).rows[-1][-1] == "(10.0)"
+    assert scratch_table(summarise(rows(54.0, 108.0, 5400.0))).rows[-1][-2] == "(2.0)"
+    assert scratch_table(summarise(rows(54.0, 5400.0) + capped)).rows[-1][-2] == "(> 11.1)"
+    assert scratch_table(summarise(rows(540.0, 540.0, 540.0) + capped)).rows[-1][-2] == "(10.0)"
 
 
 def test_stock_is_shown_relative_to_its_own_run() -> None:

@@ -61,6 +61,7 @@ KERNELS = {
     "padded": lambda: kernel(conv2d(size=17, cin=8, cout=32, epilogue=("bias", "relu"))),
     "stride": lambda: kernel(conv2d(size=37, cin=5, cout=32, stride=2, epilogue=("add",))),
     "dilated": lambda: kernel(conv2d(size=19, cin=16, cout=48, dilation=2, batch=2)),
+    "one row": lambda: kernel(matmul(m=1, n=101, k=24)),
     "1x1": lambda: kernel(conv2d(size=17, cin=24, cout=40, window=1)),
 }
 
@@ -94,7 +95,7 @@ def test_it_is_the_default_of_awkward_extents(name: str, device: Device) -> None
 
 EVEN = {
     "divisors": lambda: kernel(matmul(m=32, n=64, k=24)),
-    "few rows": lambda: kernel(matmul(m=1, n=64, k=24)),
+    "one row": lambda: kernel(matmul(m=1, n=64, k=24)),
     "image": lambda: kernel(conv2d(size=14, cin=8, cout=32)),
     "depthwise": lambda: kernel(depthwise_conv2d()),
     "softmax": lambda: kernel(softmax()),

@@ -20,6 +20,7 @@ from tunebank.schedule import IllegalScheduleError, Scheduled, Space, Trace
 from tunebank.schedule.convolution import as_convolution
 from tunebank.schedule.winograd import (
     GROWTH,
+    WEIGHT,
     Parameters,
     error_growth,
     expected_octaves_of,
@@ -55,11 +56,15 @@ EPILOGUES = [(), ("bias",), ("wide_bias", "relu"), ("wide_bias", "add", "relu"),
 
 
 @pytest.mark.parametrize("epilogue", EPILOGUES, ids="-".join)
-@pytest.mark.parametrize("outputs", [2, 4])
+@pytest.mark.parametrize(("outputs", "window"), list(WEIGHT))
 def test_the_numbers_are_the_kernel_s(
-    outputs: int, epilogue: tuple[str, ...], device: Device, measurer: LocalMeasurer
+    outputs: int,
+    window: int,
+    epilogue: tuple[str, ...],
+    device: Device,
+    measurer: LocalMeasurer,
 ) -> None:
-    target = convolution(epilogue=epilogue)
+    target = convolution(epilogue=epilogue, window=window)
     one = scheduled(target, device, Parameters(outputs, 6, 3, 2 if device.vector_lanes < 32 else 1))
     (result,) = measurer.measure([one], best_us={})
     assert result.status == "ok", result.error
@@ -78,6 +83,9 @@ def test_every_extent_is_covered(
     for parameters in (Parameters(4, 4, 4, 1), Parameters(2, 10, 5, 2)):
         (result,) = measurer.measure([scheduled(target, device, parameters)], best_us={})
         assert (result.status, result.checked) == ("ok", True), result.error
+    wide = convolution(**{**shape, "padding": 2}, cin=16, window=5)
+    (result,) = measurer.measure([scheduled(wide, device, Parameters(2, 4, 4, 1))], best_us={})
+    assert (result.status, result.checked) == ("ok", True), result.error
 
 
 def test_a_wrong_weight_is_found(device: Device, measurer: LocalMeasurer) -> None:
@@ -85,7 +93,7 @@ def test_a_wrong_weight_is_found(device: Device, measurer: LocalMeasurer) -> Non
     one = scheduled(convolution(size=8), device, Parameters(4, 4, 4, 1))
     assert one.program is not None
     func = one.program["main"]
-    spoiled = func.with_attr("tunebank.winograd", [1, 4, 2 * device.vector_lanes])
+    spoiled = func.with_attr("tunebank.winograd", [1, 4, 3, 2 * device.vector_lanes])
     wrong = replace(one, program=ir.IRModule({"main": spoiled}))
     (result,) = measurer.measure([wrong], best_us={})
     assert result.status != "ok" or not result.checked
@@ -94,7 +102,7 @@ def test_a_wrong_weight_is_found(device: Device, measurer: LocalMeasurer) -> Non
 def test_the_weight_is_transformed_as_the_paper_says() -> None:
     """F(2, 3) on one channel, by hand."""
     weight = np.arange(9, dtype=np.float32).reshape(3, 3, 1, 1)
-    packed = WinogradPacking(1, 2, 1).apply(weight).reshape(4, 4)
+    packed = WinogradPacking(1, 2, 3, 1).apply(weight).reshape(4, 4)
     g = weight[:, :, 0, 0]
     assert packed[0, 0] == g[0, 0]
     assert packed[3, 3] == g[2, 2]
@@ -117,7 +125,7 @@ def test_packing_keeps_the_kernel_s_shape(device: Device) -> None:
         kernel(conv2d(size=9, cin=32, cout=32)),  # the weight is no constant
         convolution(stride=2),
         convolution(window=1),
-        convolution(window=5),
+        convolution(window=7),
         convolution(dilation=2),
         convolution(cin=3),
         convolution(cout=20),
@@ -179,8 +187,16 @@ def test_traces_come_back_from_their_text(device: Device) -> None:
     parameters = Parameters(4, 8, 4, 2)
     assert parameters_of(Trace.from_text(to_trace(parameters).text)) == parameters
     assert parameters_of(Trace.from_text("[[],[]]")) is None
-    assert error_growth(to_trace(parameters)) == GROWTH[4] > GROWTH[2] > 1
-    assert error_growth(Trace.from_text("[[],[]]")) == 1
+
+
+def test_the_larger_tile_rounds_more(device: Device) -> None:
+    plain, wide = convolution(), convolution(window=5)
+    growth = [error_growth(to_trace(Parameters(m, 4, 4, 1)), plain) for m in (2, 4)]
+    assert growth == [GROWTH[4], GROWTH[6]]
+    assert 1 < growth[0] < growth[1]
+    assert error_growth(to_trace(Parameters(2, 4, 4, 1)), wide) == GROWTH[6]
+    assert error_growth(Trace.from_text("[[],[]]"), plain) == 1
+    assert not fits(wide, device, Parameters(4, 4, 4, 1)), "it would be an 8x8 tile"
 
 
 def test_the_most_promising_comes_first(device: Device) -> None:

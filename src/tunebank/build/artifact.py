@@ -156,7 +156,9 @@ def kernel_entry(choice: Choice) -> KernelEntry:
     return KernelEntry(
         name=kernel.name,
         symbol=symbol_of(kernel),
-        error_growth=error_growth(choice.scheduled.trace) if choice.scheduled else 1.0,
+        error_growth=error_growth(choice.scheduled.trace, choice.kernel)
+        if choice.scheduled
+        else 1.0,
         weight=kernel.weight,
         gflop=kernel.gflop,
         **values,

@@ -88,12 +88,16 @@ class TimelinePoint:
     Attributes:
         seconds: search time, builds included.
         trials: trials by then.
-        kernels_us: sum over kernels of the best latency so far times weight.
+        kernels_us: sum over kernels of the best latency so far times weight, default schedules
+            included.
+        alone_us: the same of its own trials alone; kernels that it has not reached count with their
+            default schedule. None before it has reached those that take most of the time.
     """
 
     seconds: float
     trials: int
     kernels_us: float
+    alone_us: float | None = None
 
 
 @dataclass(frozen=True)

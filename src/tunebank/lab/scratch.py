@@ -1,8 +1,9 @@
 """Auto-scheduling from scratch against the clock: when does it match what reuse reached?
 
 MetaSchedule's search on our workers: the advantage of reuse must come from reuse, not from a slow
-builder. Like reuse it measures the default schedules first, and keeps them where no trial is
-faster; and it turns to the kernels that take most of the model's time first.
+builder. Like reuse it measures the default schedules first, and turns to the kernels that take most
+of the model's time first. It is followed in two ways: as it stands with the default schedules where
+no trial is faster, which are no part of MetaSchedule; and by its own trials alone.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from tunebank.search import Plan, TuneProgress, TuneSettings, tune
 
 _SOURCE = "scratch"
 _TRIALS = 4096  # of each kernel: the time ends the search
+_MOST = 0.95
+"""Share of the time that the kernels reached must take before its own trials are summed."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class Scratch:
 
     Attributes:
         timeline: where it was after each batch.
-        match_seconds: when it reached the time that was to be matched; None if it did not.
+        match_seconds: when it reached the time that was to be matched, with the default schedules
+            where no trial is faster; None if it did not.
         best: by search time, for each kernel the fastest record by then.
     """
 
@@ -59,7 +63,7 @@ def auto_schedule(
     checkpoints: Sequence[float] = (),
     report: Callable[[Any], None] = lambda event: None,
 ) -> Scratch:
-    """Tunes kernels from scratch until they are as fast as wanted, or the time is over.
+    """Tunes kernels from scratch until its own trials are as fast as wanted, or the time is over.
 
     Args:
         kernels: a model's kernels.
@@ -102,7 +106,8 @@ class _Watch:
         self._report = report
         self._timeline: list[TimelinePoint] = []
         self._kept: dict[float, Mapping[str, Record]] = {}
-        self._standing: Mapping[str, Record] = {}
+        self._standing: dict[str, Record] = {}
+        self._alone_us: dict[str, float] = {}
         self._match_seconds: float | None = None
 
     def __call__(self, progress: TuneProgress) -> None:
@@ -111,15 +116,13 @@ class _Watch:
         while self._waiting and progress.seconds > self._waiting[0]:
             self._kept[self._waiting.pop(0)] = self._standing  # of the batch before
         self._standing = self._best()
-        total = sum(
-            kernel.weight * (self._standing[kernel.key].latency_us or 0.0)
-            for kernel in self._kernels
-            if kernel.key in self._standing
-        )
-        self._timeline.append(TimelinePoint(progress.seconds, progress.new_trials, total))
+        if progress.best_us is not None:
+            self._alone_us[progress.kernel.key] = progress.best_us
+        total, alone = self._total(), self._total_alone()
+        self._timeline.append(TimelinePoint(progress.seconds, progress.new_trials, total, alone))
         if self._match_seconds is None and total <= self._target_us:
             self._match_seconds = progress.seconds
-        if self._match_seconds is not None and not self._waiting:
+        if alone is not None and alone <= self._target_us and not self._waiting:
             raise _MatchedError
 
     def found(self) -> Scratch:
@@ -128,6 +131,19 @@ class _Watch:
         kept = {**self._kept, **dict.fromkeys(self._waiting, self._standing)}
         kept[seconds] = self._standing
         return Scratch(tuple(self._timeline), self._match_seconds, dict(sorted(kept.items())))
+
+    def _total(self) -> float:
+        return sum(k.weight * self._latency_us(k) for k in self._kernels)
+
+    def _total_alone(self) -> float | None:
+        reached = [kernel for kernel in self._kernels if kernel.key in self._alone_us]
+        if sum(k.weight * self._latency_us(k) for k in reached) < _MOST * self._total():
+            return None
+        return sum(k.weight * self._alone_us.get(k.key, self._latency_us(k)) for k in self._kernels)
+
+    def _latency_us(self, kernel: Kernel) -> float:
+        record = self._standing.get(kernel.key)
+        return (record.latency_us or 0.0) if record else 0.0
 
     def _best(self) -> dict[str, Record]:
         """By kernel, the fastest record; a kernel all of whose trials failed has none."""

@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tunebank.lab.rows import REUSE, SCRATCH, STOCK, Row, SearchOutcome
+from tunebank.lab.rows import REUSE, SCRATCH, STOCK, Row, SearchOutcome, TimelinePoint
 from tunebank.lab.zoo import ZOO
 from tunebank.runtime.bench import LatencySamples, ratio
 
@@ -52,7 +52,10 @@ class ScratchResult:
     """Auto-scheduling from scratch beside reuse.
 
     Attributes:
-        matches: by the budget of reuse, in seconds.
+        matches: by the budget of reuse, in seconds; none for a budget too small to measure all
+            kernels. With the default schedules where no trial is faster.
+        alone: likewise with its own trials alone, against the largest budget; None if that was not
+            followed.
         latency_ms: in the model, by search time in seconds.
         onnxruntime_ms: of ONNX Runtime in the same run.
         same_time: latency of what it found in the search time of reuse, relative to reuse.
@@ -60,6 +63,7 @@ class ScratchResult:
     """
 
     matches: Mapping[float, Match]
+    alone: Match | None
     latency_ms: Mapping[float, float]
     onnxruntime_ms: float
     same_time: float | None
@@ -232,7 +236,17 @@ def _scratch(row: Row) -> ScratchResult:
     own = samples[label(best.mode, best.budget_seconds)]
     same = min(in_model, key=lambda s: abs(s - best.search_seconds), default=None)
     return ScratchResult(
-        matches={budget: _match(one, row) for budget, one in sorted(reused.items())},
+        matches={
+            budget: _match(one, one.kernels_us, row, lambda point: point.kernels_us)
+            for budget, one in sorted(reused.items())
+            if one.kernels_us is not None
+        },
+        alone=(
+            _match(best, best.kernels_us, row, lambda point: point.alone_us)
+            if best.kernels_us is not None
+            and any(point.alone_us is not None for point in row.timeline)
+            else None
+        ),
         latency_ms={seconds: one.median_ms for seconds, one in in_model.items()},
         onnxruntime_ms=samples["onnxruntime"].median_ms if "onnxruntime" in samples else 0.0,
         same_time=ratio(in_model[same], own).median if same is not None else None,
@@ -240,11 +254,16 @@ def _scratch(row: Row) -> ScratchResult:
     )
 
 
-def _match(reused: SearchOutcome, row: Row) -> Match:
+def _match(
+    reused: SearchOutcome,
+    kernels_us: float,
+    row: Row,
+    total_us: Callable[[TimelinePoint], float | None],
+) -> Match:
     reached = [
         point.seconds
         for point in row.timeline
-        if reused.kernels_us is not None and point.kernels_us <= reused.kernels_us
+        if (total := total_us(point)) is not None and total <= kernels_us
     ]
     seconds = reached[0] if reached else row.timeline[-1].seconds if row.timeline else 0.0
     return Match(reused.search_seconds, seconds, is_reached=bool(reached))

@@ -102,6 +102,7 @@ def scratch_table(summaries: Sequence[ModelSummary]) -> TableData:
             _plain(scratch.same_time),
             _plain(scratch.in_the_end),
             *(_match(scratch.matches.get(budget)) for budget in budgets),
+            _match(scratch.alone),
         )
         for model, scratch in found
     ]
@@ -109,19 +110,22 @@ def scratch_table(summaries: Sequence[ModelSummary]) -> TableData:
         medians = [
             _median_times([s.matches[b] for _, s in found if b in s.matches]) for b in budgets
         ]
-        rows.append(("median", "", "", *medians))
+        alone = [s.alone for _, s in found if s.alone is not None]
+        rows.append(("median", "", "", *medians, _median_times(alone) if alone else _NONE))
     columns = (
         "model",
         "latency at the same search time, relative to reuse",
         "latency in the end, relative to reuse",
         *(f"search s to match reuse of {budget:g} s" for budget in budgets),
+        "the same with its own trials alone",
     )
     return TableData(
         "MetaSchedule from scratch, on our workers",
         columns,
         tuple(rows),
         "Over 1 is slower than reuse. It matches when its kernels, each measured alone, take no "
-        "longer than those of reuse; in brackets, how many times the search time of reuse that is. "
+        "longer than those of reuse; in brackets, how many times the search time of reuse. It has "
+        "our default schedules where no trial of its own is faster, but in the last column. "
         "Where it did not match, `>` stands before the time that it was let run.",
     )
 

@@ -65,26 +65,28 @@ class BlockPacking:
 
 @dataclass(frozen=True)
 class WinogradPacking:
-    """A 3x3 convolution's weight as Winograd's minimal filtering wants it; see `winograd.py`.
+    """A convolution's weight as Winograd's minimal filtering wants it; see `winograd.py`.
 
     Attributes:
         position: of the parameter.
         outputs: m, results of a tile in one dimension.
+        window: r, weights in one dimension.
         columns: of the register tile.
     """
 
     position: int
     outputs: int
+    window: int
     columns: int
 
     def plain_shape(self, packed: Sequence[int]) -> tuple[int, ...]:
-        """The shape that the kernel's own weight has, (3, 3, C, K)."""
+        """The shape that the kernel's own weight has, (r, r, C, K)."""
         _, groups, channels, columns = packed
-        return (3, 3, channels, groups * columns)
+        return (self.window, self.window, channels, groups * columns)
 
     def apply(self, weight: Array) -> Array:
-        """G g G' in double precision, (3, 3, C, K) → ((m+2)², K / columns, C, columns)."""
-        factors = np.array(WEIGHT[self.outputs])
+        """G g G' in double precision, (r, r, C, K) → (a², K / columns, C, columns)."""
+        factors = np.array(WEIGHT[self.outputs, self.window])
         whole = np.einsum("ir,rsck,js->ijck", factors, weight.astype(np.float64), factors)
         values, channels = whole.shape[0] ** 2, whole.shape[2]
         split = whole.reshape(values, channels, -1, self.columns)

@@ -43,7 +43,7 @@ KIND = "Panels"
 _MOST_ROWS = 15
 _MOST_VECTORS = 4
 _MOST_PARTS = 64
-_CHOICES = 2
+_CHOICES = 3
 _LEAST_GAIN = 1.25
 _TILES = 8
 _COPY_COST = 3.0
@@ -78,7 +78,7 @@ class Product:
         kernel: the kernel.
         axes: of the sum, as they are in the kernel.
         extents: of the axes.
-        row: position of the axis whose elements the rows of a tile are.
+        row: position of the axis whose elements the rows of a tile are; None for a single row.
         column: position of the axis whose elements are the columns: the last spatial one.
         shared: positions of the other spatial axes that W depends on.
         others: positions of those that it does not.
@@ -93,7 +93,7 @@ class Product:
     kernel: Kernel
     axes: tuple[Any, ...]
     extents: tuple[int, ...]
-    row: int
+    row: int | None
     column: int
     shared: tuple[int, ...]
     others: tuple[int, ...]
@@ -103,6 +103,11 @@ class Product:
     result: Any
     steps: tuple[Step, ...]
     producers: Mapping[Any, Step]
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return 1 if self.row is None else self.extents[self.row]
 
     def count(self, positions: Sequence[int]) -> int:
         """How many elements some axes have together."""
@@ -125,9 +130,11 @@ def panels_traces(kernel: Kernel, device: Device, *, clearly: bool) -> list[Trac
     if clearly and device.vector_lanes > _HALF:
         even = max(even, _even_efficiency(kernel, replace(device, vector_lanes=_HALF)))
     costs = {one: _cost(found, one, device) for one in _choices(found, device)}
-    better = (one for one in costs if costs[one] * _LEAST_GAIN * even < 1.0)
-    best = sorted(better, key=lambda one: costs[one])
-    return [to_trace(one) for one in best[:_CHOICES]]
+    better = [one for one in costs if costs[one] * _LEAST_GAIN * even < 1.0]
+    by_vectors: dict[int, Parameters] = {}
+    for one in sorted(better, key=lambda one: costs[one]):
+        by_vectors.setdefault(one.vectors, one)  # tiles that differ in kind
+    return [to_trace(one) for one in list(by_vectors.values())[:_CHOICES]]
 
 
 def to_trace(parameters: Parameters) -> Trace:
@@ -189,7 +196,7 @@ def _choices(product: Product, device: Device) -> list[Parameters]:
 def _cost(product: Product, parameters: Parameters, device: Device) -> float:
     """Time relative to that of all multiply-adds at the peak rate of all threads."""
     columns = parameters.vectors * device.vector_lanes
-    extent, wanted = product.extents[product.row], product.extents[product.column]
+    extent, wanted = product.rows, product.extents[product.column]
     groups = math.ceil(wanted / columns)
     tasks = product.count(product.shared) * groups * parameters.parts
     idle = math.ceil(tasks / device.threads) * device.threads / tasks
@@ -219,19 +226,16 @@ def as_product(kernel: Kernel) -> Product | None:
     spatial = site.spatial_loops
     x, w = factors
     column = spatial[-1]
-    rows = [
-        p for p in spatial[:-1] if site.extents[p] > 1 and _has(x, axes[p]) and not _has(w, axes[p])
-    ]
-    if not rows or _has(x, axes[column]):
-        return None
-    rest = [position for position in spatial[:-1] if position != rows[-1]]
+    rows = [p for p in spatial[:-1] if _has(x, axes[p]) and not _has(w, axes[p])]
+    row = next((p for p in reversed(rows) if site.extents[p] > 1), None)
+    rest = [position for position in spatial[:-1] if position != row]
     shape = [site.extents[position] for position in spatial]
     steps = steps_after(kernel.sites[kernel.anchor + 1 :], site.block.body.buffer, shape)
     before = [as_step(one) for one in kernel.sites[1 : kernel.anchor]]
     if steps is None or None in before:
         return None
     return Product(
-        kernel, axes, site.extents, rows[-1], column,
+        kernel, axes, site.extents, row, column,
         tuple(p for p in rest if _has(w, axes[p])),
         tuple(p for p in rest if not _has(w, axes[p])),
         tuple(p for p in range(len(axes)) if p not in spatial),

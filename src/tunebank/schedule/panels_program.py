@@ -120,7 +120,7 @@ class _Program:
     def _rows(self, axes: Mapping[Any, Any], first: Any, panel: Any) -> None:
         """All rows at a place, in tiles of two sizes."""
         begin = 0
-        for count, rows in uneven(self._product.extents[self._product.row], self._given.rows):
+        for count, rows in uneven(self._product.rows, self._given.rows):
             if count:
                 with T.serial(0, count) as tile:
                     self._tile(axes, begin + tile * rows, rows, first, panel)
@@ -133,18 +133,22 @@ class _Program:
             self._each_vector(lambda k: T.buffer_store(sums, _zero(), [i, k]))  # noqa: B023  called here
         reduced = [product.extents[position] for position in product.reduced]
         names = [product.axes[position] for position in product.reduced]
-        row_axis = product.axes[product.row]
         with T.grid(*reduced) as loops:
             steps = [loops] if len(reduced) == 1 else list(loops)
             number = _number(steps, reduced)
             for i in range(rows):
-                known = {**axes, **dict(zip(names, steps, strict=True)), row_axis: top + i}
+                known = {**self._at_row(axes, top + i), **dict(zip(names, steps, strict=True))}
                 value = rebuilt(product.x, known, self._load)
 
                 self._each_vector(lambda k: self._add(sums, (i, k), value, panel[number, k]))  # noqa: B023
         for i in range(rows):
-            known = {**axes, row_axis: top + i}
+            known = self._at_row(axes, top + i)
             self._each_vector(lambda k: self._finish(known, first + k, sums[i, k]))  # noqa: B023
+
+    def _at_row(self, axes: Mapping[Any, Any], row: Any) -> dict[Any, Any]:
+        if self._product.row is None:
+            return dict(axes)
+        return {**axes, self._product.axes[self._product.row]: row}
 
     def _add(self, sums: Any, place: tuple[int, Any], x: Any, w: Any) -> None:
         T.buffer_store(sums, sums[place] + x * w, list(place))

@@ -1,6 +1,6 @@
 """Schedules that are programs of their own: what no transformation of the kernel's loops makes.
 
-    Winograd    3x3 convolutions with fewer multiplications
+    Winograd    3x3 and 5x5 convolutions with fewer multiplications
     Rows        softmax, layer norm and their like, row by row
     Pixels      means over the pixels of an image
     Planes      transposes of images of few channels

@@ -1,18 +1,18 @@
-"""Winograd's minimal filtering for 3x3 convolutions of stride 1: fewer multiplications.
+"""Winograd's minimal filtering for 3x3 and 5x5 convolutions of stride 1: fewer multiplications.
 
-    Y = A' [ (G g G') * (B' d B) ] A      d: (m+2)x(m+2) inputs, g: 3x3 weights, Y: mxm results
+    Y = A' [ (G g G') * (B' d B) ] A      d: axa inputs, g: rxr weights, Y: mxm results
 
-(Lavin and Gray, arXiv 1509.09308.) Summed over channels, the product in the middle is (m+2)²
-matrix products: for m = 4 a quarter of the multiplications. G g G' is computed when the model is
-compiled. A thread takes some tiles through all three stages, so that what is between them stays in
-its cache:
+with a = m + r - 1 (Lavin and Gray, arXiv 1509.09308). Summed over channels, the product in the
+middle is a² matrix products: for r = 3 and m = 4 a quarter of the multiplications, for r = 5 and
+m = 2 some more than a third. G g G' is computed when the model is compiled. A thread takes some
+tiles through all three stages, so that what is between them stays in its cache:
 
     parallel block of tiles:
         each tile, 16 channels at a time:     values[e] = B' d B
         each e, rows x columns of registers:  products[e] = values[e] @ weights[e]
         each tile, 16 results at a time:      A' products A, then the kernel's own steps
 
-It rounds more than a plain sum: the largest error grows by some 10 for m = 4, by 2 for m = 2.
+It rounds more than a plain sum: the largest error grows by some 10 for a = 6, by 2 for a = 4.
 A schedule of this kind is a trace of one step, `Winograd`, whose attributes are the parameters.
 """
 
@@ -29,20 +29,25 @@ from tunebank.schedule.trace import Trace, one_step
 
 KIND = "Winograd"
 ATTRIBUTE = "tunebank.winograd"
-"""Of a program: position of the weight, m, columns of the register tile."""
+"""Of a program: position of the weight, m, r, columns of the register tile."""
 
-WINDOW = 3
 WEIGHT = {
-    2: ((1, 0, 0), (1 / 2, 1 / 2, 1 / 2), (1 / 2, -1 / 2, 1 / 2), (0, 0, 1)),
-    4: (
+    (2, 3): ((1, 0, 0), (1 / 2, 1 / 2, 1 / 2), (1 / 2, -1 / 2, 1 / 2), (0, 0, 1)),
+    (4, 3): (
         (1 / 4, 0, 0), (-1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6),
         (1 / 24, 1 / 12, 1 / 6), (1 / 24, -1 / 12, 1 / 6), (0, 0, 1),
     ),
+    (2, 5): (
+        (1 / 4, 0, 0, 0, 0),
+        (-1 / 6, -1 / 6, -1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6, 1 / 6, -1 / 6),
+        (1 / 24, 1 / 12, 1 / 6, 1 / 3, 2 / 3), (1 / 24, -1 / 12, 1 / 6, -1 / 3, 2 / 3),
+        (0, 0, 0, 0, 1),
+    ),
 }  # fmt: skip
-"""G, by m."""
+"""G, by m and r. The points are 0, 1, -1 and the infinite one; for a = 6 also 2 and -2."""
 
-GROWTH = {2: 2.0, 4: 10.0}
-"""How many times larger the error is than that of a plain sum, by m."""
+GROWTH = {4: 2.0, 6: 10.0}
+"""How many times larger the error is than that of a plain sum, by a."""
 
 _TILES_PER_BLOCK = 64
 _MOST_CHOICES = 3
@@ -62,7 +67,7 @@ class Parameters:
     """Of a Winograd schedule.
 
     Attributes:
-        outputs: m, results of a tile in one dimension: 2 or 4.
+        outputs: m, results of a tile in one dimension: 2 or 4; of a 5x5 convolution 2.
         tiles: tiles that a thread takes through all stages at a time.
         rows: tiles in a register tile.
         columns: vectors in a register tile.
@@ -82,7 +87,7 @@ def winograd_traces(kernel: Kernel, device: Device) -> list[Trace]:
     _, height, width, results = found.shape
     vectors = results // device.vector_lanes
     choices = []
-    for outputs in (4, 2):
+    for outputs in (m for m, window in WEIGHT if window == found.window[0]):
         count = math.ceil(height / outputs) * math.ceil(width / outputs) * found.shape[0]
         for rows, columns in _register_tiles(device, vectors, count):
             for tiles in (rows, 2 * rows, 4 * rows):
@@ -119,10 +124,12 @@ def parameters_of(trace: Trace) -> Parameters | None:
     return Parameters(*values)
 
 
-def error_growth(trace: Trace) -> float:
-    """How many times more than a plain sum a schedule rounds."""
-    parameters = parameters_of(trace)
-    return GROWTH[parameters.outputs] if parameters is not None else 1.0
+def error_growth(trace: Trace, kernel: Kernel) -> float:
+    """How many times more than a plain sum a schedule of a kernel rounds."""
+    parameters, found = parameters_of(trace), as_convolution(kernel)
+    if parameters is None or found is None:
+        return 1.0
+    return GROWTH[parameters.outputs + found.window[0] - 1]
 
 
 def fits(kernel: Kernel, device: Device, parameters: Parameters) -> bool:
@@ -136,12 +143,11 @@ def expected_octaves_of(kernel: Kernel, device: Device, parameters: Parameters) 
 
     Counted in multiply-adds of one core, as many as a vector unit does meanwhile:
 
-        direct      9 C K for each result, and its weights once
-        Winograd    (m+2)² C K for each tile; some vector instructions for each of the (m+2)² values
-                    of the transforms, more where a block's values leave the near cache; weights
-                    once
+        direct      r² C K for each result, and its weights once
+        Winograd    a² C K for each tile; some vector instructions for each of the a² values of the
+                    transforms, more where a block's values leave the near cache; weights once
 
-    The costs were fitted to 22 convolutions of ResNet-18, ResNet-50, GoogLeNet and AlexNet on a
+    The costs were fitted to 22 3x3 convolutions of ResNet-18, ResNet-50, GoogLeNet and AlexNet on a
     Zen 4 with AVX-512: its error is 0.2 octaves there, 0.3 on 46 convolutions of seven other
     networks, and the first choice is 1 and 4 % slower than the best, on average.
     """
@@ -149,7 +155,8 @@ def expected_octaves_of(kernel: Kernel, device: Device, parameters: Parameters) 
     if found is None:
         return math.inf
     n, height, width, results = found.shape
-    channels, values = found.channels, (parameters.outputs + WINDOW - 1) ** 2
+    channels, window = found.channels, found.window[0]
+    values = (parameters.outputs + window - 1) ** 2
     count = n * math.ceil(height / parameters.outputs) * math.ceil(width / parameters.outputs)
     blocks = math.ceil(count / parameters.tiles)
     computed = math.ceil(blocks / device.threads) * device.threads * parameters.tiles
@@ -159,7 +166,8 @@ def expected_octaves_of(kernel: Kernel, device: Device, parameters: Parameters) 
     each = _TRANSFORM_COST + _CACHE_COST * max(0.0, math.log2(held_bytes / _NEAR_CACHE_BYTES))
     transforms = each * computed * values * (channels + results)
     streamed = _STREAM_COST * weights
-    direct = 9.0 * channels * results * (n * height * width / _DIRECT_EFFICIENCY + _STREAM_COST)
+    each_direct = n * height * width / _DIRECT_EFFICIENCY + _STREAM_COST
+    direct = window**2 * channels * results * each_direct
     return math.log2((products + transforms + streamed) / direct)
 
 
@@ -175,7 +183,7 @@ def _efficiency(parameters: Parameters, device: Device) -> float:
 def suitable(kernel: Kernel, device: Device) -> Convolution | None:
     """The kernel as a convolution that Winograd's filtering does in whole vectors; else None."""
     found = as_convolution(kernel)
-    if found is None or found.window != (WINDOW, WINDOW):
+    if found is None or found.window not in {(window, window) for _, window in WEIGHT}:
         return None
     lanes = device.vector_lanes
     fits = found.channels % lanes == 0 and found.shape[3] % lanes == 0
@@ -198,7 +206,7 @@ def _register_tiles(device: Device, vectors: int, count: int) -> list[tuple[int,
 
 def _fits(found: Convolution, device: Device, parameters: Parameters) -> bool:
     return (
-        parameters.outputs in WEIGHT
+        (parameters.outputs, found.window[0]) in WEIGHT
         and 1 <= parameters.columns <= _MAX_COLUMNS
         and 1 <= parameters.rows <= device.vector_registers
         and parameters.rows <= parameters.tiles <= _TILES_PER_BLOCK

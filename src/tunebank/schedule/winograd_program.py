@@ -14,27 +14,28 @@ from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.schedule.convolution import Convolution
 from tunebank.schedule.pointwise import begin_program, rebuilt
-from tunebank.schedule.winograd import ATTRIBUTE, WINDOW, Parameters, fits, suitable
+from tunebank.schedule.winograd import ATTRIBUTE, Parameters, fits, suitable
 
 _INPUT = {
-    2: ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)),
-    4: (
+    4: ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)),
+    6: (
         (4, 0, -5, 0, 1, 0), (0, -4, -4, 1, 1, 0), (0, 4, -4, -1, 1, 0),
         (0, -2, -1, 2, 1, 0), (0, 2, -1, -2, 1, 0), (0, 4, 0, -5, 0, 1),
     ),
 }  # fmt: skip
-"""B', by m."""
+"""B', by a."""
 _OUTPUT = {
-    2: ((1, 1, 1, 0), (0, 1, -1, -1)),
-    4: ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1)),
+    (2, 3): ((1, 1, 1, 0), (0, 1, -1, -1)),
+    (2, 5): ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 1)),
+    (4, 3): ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1)),
 }
-"""A', by m."""
+"""A', by m and r."""
 
 
 def winograd_module(kernel: Kernel, device: Device, parameters: Parameters) -> ir.IRModule:
     """The kernel as a program.
 
-    Its weight has another shape than the kernel's: ((m+2)², K / (columns · lanes), C, columns ·
+    Its weight has another shape than the kernel's: (a², K / (columns · lanes), C, columns ·
     lanes); the attribute `ATTRIBUTE` says how it is made.
 
     Raises:
@@ -42,7 +43,7 @@ def winograd_module(kernel: Kernel, device: Device, parameters: Parameters) -> i
     """
     found = suitable(kernel, device)
     if found is None:
-        raise ValueError("no 3x3 convolution of stride 1 in whole vectors")
+        raise ValueError("no convolution of stride 1 in whole vectors")
     if not fits(kernel, device, parameters):
         raise ValueError(f"{parameters} don't fit the kernel")
     return _Program(found, device.vector_lanes, parameters).module()
@@ -56,7 +57,8 @@ class _Program:
         self._lanes = lanes
         self._given = parameters
         self._m = parameters.outputs
-        self._a = self._m + WINDOW - 1
+        self._window = convolution.window[0]
+        self._a = self._m + self._window - 1
         self._batch, self._height, self._width, self._results = convolution.shape
         self._down = math.ceil(self._height / self._m)
         self._across = math.ceil(self._width / self._m)
@@ -81,7 +83,7 @@ class _Program:
     def _begin(self) -> None:
         groups = self._results // self._columns
         shape = [self._a * self._a, groups, self._conv.channels, self._columns]
-        about = {ATTRIBUTE: [self._conv.weight, self._m, self._columns]}
+        about = {ATTRIBUTE: [self._conv.weight, self._m, self._window, self._columns]}
         self._buffers = begin_program(self._conv.kernel, {self._conv.weight: shape}, about)
         self._weight = self._buffers[self._conv.kernel.func.params[self._conv.weight]]
 
@@ -96,7 +98,7 @@ class _Program:
                 for r in range(a):
                     for s in range(a):
                         self._gather(given, (r, s), (n, top + r, left + s), group)
-                rows = _INPUT[self._m]
+                rows = _INPUT[a]
                 for i in range(a):
                     for s in range(a):
                         self._combine(half, (i, s), rows[i], [(given, (r, s)) for r in range(a)])
@@ -109,7 +111,8 @@ class _Program:
     def _gather(self, given: Any, at: tuple[int, int], place: tuple[Any, ...], group: Any) -> None:
         """A vector of inputs; those that only tiles over the edge need are 0."""
         n, y, x = place
-        inside = tirx.all(y < self._height + WINDOW - 1, x < self._width + WINDOW - 1)
+        reach = self._window - 1
+        inside = tirx.all(y < self._height + reach, x < self._width + reach)
         with T.vectorized(0, self._lanes) as lane:
             element = self._conv.source(self._load, (n, y, x, group * self._lanes + lane))
             if self._height % self._m or self._width % self._m:
@@ -149,7 +152,7 @@ class _Program:
             with T.If(self._number(block, tile) < self._count), T.Then():
                 half = T.alloc_buffer((m, a, lanes), "float32", scope="local")
                 done = T.alloc_buffer((m, m, lanes), "float32", scope="local")
-                rows = _OUTPUT[m]
+                rows = _OUTPUT[m, self._window]
                 for i in range(m):
                     for s in range(a):
                         parts = [(products, (r * a + s, tile)) for r in range(a)]

@@ -92,7 +92,7 @@ def packing_text(packing: Packing) -> str:
         ValueError: the packing is no copy.
     """
     if isinstance(packing, WinogradPacking):
-        return f"winograd {packing.outputs} {packing.columns}"
+        return f"winograd {packing.outputs} {packing.window} {packing.columns}"
     store = packing.block.body
     if not isinstance(store, tirx.BufferStore) or not isinstance(store.value, ir.TensorLoad):
         raise ValueError("the packing of a weight is no copy")
