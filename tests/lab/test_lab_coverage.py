@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,11 @@ class Machine:
         monkeypatch.setattr(coverage, "model_file", self.model_file)
 
     def run(self, arguments: list[str], *, timeout_seconds: float) -> Ended:
+        if arguments[0] == "bench":
+            return ended(0, {"against": {"onnxruntime": {"speedup": 1.25}}})
         assert arguments[0] == "compile"
         self.runs += 1
+        self.arguments = arguments
         return self.answer
 
     def model_file(self, entry: Entry, reader: str, cache: Path) -> Path:
@@ -111,6 +115,17 @@ def test_what_is_known_is_not_run_again(machine: Machine, settings: CoverageSett
     machine.answer = ended(3)
     assert survey(PAIRS, settings) == first
     assert machine.runs == 2
+
+
+def test_timed_beside_onnxruntime(machine: Machine, settings: CoverageSettings) -> None:
+    (plain, *_) = survey(PAIRS, settings)
+    assert plain.over_onnxruntime is None
+    assert "--exclude-source" not in machine.arguments
+    (timed, *_) = survey(PAIRS, replace(settings, bench=True, again=True))
+    assert timed.over_onnxruntime == 1.25
+    assert "1.25" in cells(timed)
+    hidden = machine.arguments[machine.arguments.index("--exclude-source") + 1 :: 2]
+    assert "resnet18" in hidden, "its own records would tell nothing"
 
 
 def test_another_file_or_the_wish_runs_it_again(
@@ -190,8 +205,8 @@ def outcome_of(machine: Machine, settings: CoverageSettings, answer: Ended) -> O
 def test_cells(machine: Machine, settings: CoverageSettings) -> None:
     found = dict(zip(COLUMNS, cells(outcome_of(machine, settings, ended(0, RESULT))), strict=True))
     assert found == {
-        "model": "resnet18", "reader": "onnx", "status": "ok", "max error": "1.5e-06",
-        "allowed": "6.0e-05", "read s": "0.1", "reader MiB": "700",
+        "model": "resnet18", "reader": "onnx", "status": "ok", "over ONNX Runtime": "-",
+        "max error": "1.5e-06", "allowed": "6.0e-05", "read s": "0.1", "reader MiB": "700",
         "kernels": "3", "NHWC convs": "20", "other convs": "3", "import s": "1.5",
         "canonicalise s": "0.2", "front half s": "1.9", "total s": "2.0", "peak MiB": "700",
     }  # fmt: skip

@@ -17,7 +17,7 @@ from tunebank.kernel import Kernel
 from tunebank.lab.donor_model import class_shares, donor_scores
 from tunebank.lab.evaluation import evaluate_models
 from tunebank.lab.experiments import EvaluationSettings
-from tunebank.lab.recorded import recorded_plan, trials_of
+from tunebank.lab.recorded import own_records, plan_of, trials_of
 from tunebank.lab.rows import REUSE, SCRATCH, Row, read_rows
 from tunebank.lab.scratch import auto_schedule
 from tunebank.lab.tuning import ZooSettings, tune_models
@@ -125,14 +125,15 @@ def test_full_auto_scheduling_is_the_best_of_the_own_trials(device: Device) -> N
     own = layers(64, 96)
     bank = tuned(own, device, "mine", "another")
     model = model_of(*own)
-    plan = recorded_plan(model, bank, device, source="mine")
+    mine = own_records(model, bank, device, source="mine")
+    plan = plan_of(model, device, mine)
     for one in own:
         records = bank.find(kernel_key=one.key, source="mine")
         assert plan.choices[one.key].latency_us == records[0].latency_us
         assert plan.choices[one.key].source == "mine"
-    assert trials_of(model, bank, device, source="mine").total == 6
-    assert trials_of(model, bank, device, source="mine").least == 3
-    nobody = recorded_plan(model, bank, device, source="nobody")
+    assert trials_of(model, mine).total == 6
+    assert trials_of(model, mine).least == 3
+    nobody = plan_of(model, device, own_records(model, bank, device, source="nobody"))
     assert {choice.origin for choice in nobody.choices.values()} == {"default"}
 
 

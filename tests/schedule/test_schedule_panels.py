@@ -93,14 +93,25 @@ def test_it_is_the_default_of_awkward_extents(name: str, device: Device) -> None
     assert chosen.trace.instructions[0].kind == KIND
 
 
+def constant(func: tirx.PrimFunc) -> Kernel:
+    """A kernel whose weight may be laid out anew."""
+    return kernel(func.with_attr("layout_free_buffers", [1]))
+
+
 EVEN = {
-    "divisors": lambda: kernel(matmul(m=32, n=64, k=24)),
+    "divisors": lambda: constant(matmul(m=32, n=64, k=24)),
     "one row": lambda: kernel(matmul(m=1, n=64, k=24)),
-    "image": lambda: kernel(conv2d(size=14, cin=8, cout=32)),
+    "image": lambda: constant(conv2d(size=14, cin=8, cout=32)),
     "depthwise": lambda: kernel(depthwise_conv2d()),
     "softmax": lambda: kernel(softmax()),
     "elementwise": lambda: kernel(elementwise()),
 }
+
+
+def test_products_of_activations_are_always_tried(device: Device) -> None:
+    target = attention(rows=32, columns=64)
+    assert panels_traces(target, device, clearly=True) == []
+    assert panels_traces(target, device, clearly=False)
 
 
 @pytest.mark.parametrize("name", EVEN)
@@ -110,7 +121,7 @@ def test_others_are_left_alone(name: str, device: Device) -> None:
 
 def test_half_vectors_are_no_reason_by_themselves(device: Device) -> None:
     """24 columns are three vectors of 256 bits, which may be as fast as whole ones."""
-    target = kernel(conv2d(size=14, cin=16, cout=24, window=1))
+    target = constant(conv2d(size=14, cin=16, cout=24, window=1))
     assert panels_traces(target, device, clearly=True) == []
     traces = default_traces(Space(target, device))
     assert traces[0].instructions[0].kind != KIND

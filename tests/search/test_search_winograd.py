@@ -10,7 +10,7 @@ from programs import conv2d, kernel, model_of
 from tunebank.bank import SqlBank
 from tunebank.device import Device
 from tunebank.kernel import Kernel
-from tunebank.lab.recorded import recorded_plan, trials_of
+from tunebank.lab.recorded import own_records, plan_of, trials_of
 from tunebank.measure.fake import FakeMeasurer
 from tunebank.schedule import Scheduled
 from tunebank.schedule.winograd import is_winograd, winograd_traces
@@ -43,7 +43,8 @@ def test_tuning_measures_it_once_and_counts_no_trial(device: Device) -> None:
     bank = tuned(donor, device, winograd_us=4.0)
     records = [r for r in bank.find(kernel_key=donor.key) if r.origin == "algorithm"]
     assert {r.trace for r in records} == {one.text for one in winograd_traces(donor, device)}
-    assert trials_of(model_of(donor), bank, device, source="donor").total == 2
+    model = model_of(donor)
+    assert trials_of(model, own_records(model, bank, device, source="donor")).total == 2
     again = measurer(4.0)
     settings = TuneSettings("donor", trials_per_kernel=4, winograd=True)
     assert tune([donor], bank, device, again, settings) == 2
@@ -53,7 +54,8 @@ def test_tuning_measures_it_once_and_counts_no_trial(device: Device) -> None:
 def test_full_auto_scheduling_does_not_have_it(device: Device) -> None:
     donor = convolution(28)
     bank = tuned(donor, device, winograd_us=4.0)
-    plan = recorded_plan(model_of(donor), bank, device, source="donor")
+    model = model_of(donor)
+    plan = plan_of(model, device, own_records(model, bank, device, source="donor"))
     assert plan.choices[donor.key].latency_us == DIRECT_US
 
 

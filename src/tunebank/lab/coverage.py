@@ -22,6 +22,7 @@ from tunebank._version import __version__
 from tunebank.errors import MissingExtraError, TunebankError
 from tunebank.lab.architectures import Entry, model_file
 from tunebank.lab.commands import Ended, run_tunebank
+from tunebank.lab.zoo import same_architecture
 
 OK, WRONG, INCONCLUSIVE = "ok", "wrong numbers", "inconclusive"
 ERROR, CRASHED, TIMEOUT, NO_FILE = "error", "crashed", "timeout", "no file"
@@ -50,6 +51,7 @@ class Outcome:
         wall_seconds: of the whole command.
         peak_memory_mib: of all its processes together, sampled; so a lower bound.
         result: what `compile --json` printed; None unless it did.
+        over_onnxruntime: how many times faster than ONNX Runtime it runs; None if not timed.
     """
 
     model: str
@@ -62,6 +64,7 @@ class Outcome:
     wall_seconds: float
     peak_memory_mib: float
     result: dict[str, Any] | None
+    over_onnxruntime: float | None = None
 
     @property
     def failed(self) -> bool:
@@ -78,6 +81,7 @@ class CoverageSettings:
         results: file of the outcomes, a line of JSON each.
         time_budget_seconds: search time of each compilation; 0 measures nothing.
         timeout_seconds: after which a compilation is ended.
+        bench: time each beside ONNX Runtime; records of its architecture are hidden then.
         again: run what has an outcome already.
         retry: run what has an outcome already that is a failure.
     """
@@ -86,6 +90,7 @@ class CoverageSettings:
     results: Path
     time_budget_seconds: float = 0.0
     timeout_seconds: float = 300.0
+    bench: bool = False
     again: bool = False
     retry: bool = False
 
@@ -192,11 +197,16 @@ def _outcome_of(
 
 def _compiled(blank: Outcome, path: Path, settings: CoverageSettings) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="tunebank-") as folder:
+        artifact = f"{folder}/artifact"
         arguments = [
-            "compile", str(path), "-o", f"{folder}/artifact", "--json",
+            "compile", str(path), "-o", artifact, "--json",
             "--bank", f"{folder}/bank.db", "--time-budget", f"{settings.time_budget_seconds}s",
         ]  # fmt: skip
+        for name in sorted(same_architecture(blank.model)) if settings.bench else ():
+            arguments += ["--exclude-source", name]
         ended = run_tunebank(arguments, timeout_seconds=settings.timeout_seconds)
+        timed = settings.bench and ended.code == 0
+        over_onnxruntime = _benched(artifact, settings) if timed else None
     if ended.code == MissingExtraError.exit_code:
         raise MissingExtraError(_last_line(ended).removeprefix("error: "))
     result = _result(ended)
@@ -208,7 +218,15 @@ def _compiled(blank: Outcome, path: Path, settings: CoverageSettings) -> Outcome
         wall_seconds=ended.seconds,
         peak_memory_mib=ended.peak_memory_mib,
         result=result,
+        over_onnxruntime=over_onnxruntime,
     )
+
+
+def _benched(artifact: str, settings: CoverageSettings) -> float | None:
+    """How many times faster than ONNX Runtime an artifact runs; None if that can't be told."""
+    arguments = ["bench", artifact, "--against", "onnxruntime", "--json"]
+    result = _result(run_tunebank(arguments, timeout_seconds=settings.timeout_seconds))
+    return float(result["against"]["onnxruntime"]["speedup"]) if result else None
 
 
 def _status(ended: Ended, result: dict[str, Any] | None) -> str:

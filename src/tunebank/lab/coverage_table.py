@@ -9,8 +9,8 @@ from typing import Any
 from tunebank.lab.coverage import OK, Outcome
 
 COLUMNS = (
-    "model", "reader", "status", "max error", "allowed", "kernels", "NHWC convs", "other convs",
-    "read s", "canonicalise s", "import s", "front half s", "total s", "reader MiB", "peak MiB",
+    "model", "reader", "status", "over ONNX Runtime", "max error", "allowed", "kernels",
+    "NHWC convs", "other convs", "read s", "canonicalise s", "import s", "front half s", "total s", "reader MiB", "peak MiB",
 )  # fmt: skip
 NUMBERS = frozenset(COLUMNS) - {"model", "reader", "status"}
 _UNKNOWN = "-"
@@ -23,6 +23,8 @@ without search (`--time-budget 0`), with random weights.
 
 - *reader*: from an ONNX file, or from a PyTorch program (`.pt2`), which becomes ONNX first; most
   of its *read s* is PyTorch's export, and importing PyTorch.
+- *over ONNX Runtime*: how many times faster than it, both with as many threads, in interleaved
+  turns; schedules come from the bank in the package, without the records of the same architecture.
 - *max error*: the largest difference from ONNX Runtime on all inputs tried, relative to the
   largest value of that output; *allowed*: what rounding explains, by data types, lengths of sums
   and depth. A model may exceed it where ONNX Runtime, otherwise optimised, differs from itself
@@ -45,6 +47,7 @@ def cells(outcome: Outcome, *, message_limit: int | None = None) -> tuple[str, .
         outcome.model,
         outcome.reader,
         _status_text(outcome, message_limit),
+        _number(outcome.over_onnxruntime, ".2f"),
         _error_text(verified),
         _number(verified.get("tolerance"), ".1e"),
         _number(len(result["kernels"]) if "kernels" in result else None, "d"),

@@ -18,7 +18,7 @@ from tunebank.build import find_plan
 from tunebank.device import Device
 from tunebank.lab.donor_model import class_shares, donor_scores
 from tunebank.lab.field import Field, Race
-from tunebank.lab.recorded import plan_of, recorded_plan, trials_of, untuned_latencies
+from tunebank.lab.recorded import own_records, plan_of, trials_of, untuned_latencies
 from tunebank.lab.rows import REUSE, SCRATCH, STOCK, Row
 from tunebank.lab.scratch import auto_schedule
 from tunebank.lab.searches import outcome, search_at
@@ -99,10 +99,10 @@ class Experiments:
         self._donors = Withheld(bank, hidden)
         self._lengths = other_lengths(subject.name, bank)
         self._untuned = default_plan(model, device)
-        self._full = recorded_plan(model, bank, device, source=subject.name)
-        self._trials = trials_of(model, bank, device, source=subject.name)
-        untuned_us = untuned_latencies(model, bank, device, source=subject.name)
-        scores = donor_scores(class_shares(model.kernels, untuned_us), self._donors)
+        own = own_records(model, bank, device, source=subject.name)
+        self._full = plan_of(model, device, own)
+        self._trials = trials_of(model, own)
+        scores = donor_scores(class_shares(model.kernels, untuned_latencies(own)), self._donors)
         self._donor_model = next((name for name, score in scores.items() if score > 0), "")
 
     def row(self, experiment: str, repeat: int) -> Row:

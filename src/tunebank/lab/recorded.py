@@ -29,25 +29,26 @@ class Trials:
     least: int
 
 
-def recorded_plan(model: Model, bank: Bank, device: Device, *, source: str) -> Plan:
-    """For each kernel the fastest of its own trials and its default schedule.
+Records = Mapping[str, Sequence[Record]]
+"""Records by the key of their kernel, fastest first."""
 
-    A kernel without a trial has its default schedule: more than TVM would give it, a bare loop
-    nest. So the auto-scheduler has the same floor as reuse.
+
+def own_records(model: Model, bank: Bank, device: Device, *, source: str) -> Records:
+    """What auto-scheduling found for each of a model's kernels on this device.
+
+    A bank may also hold what reuse found for the model, other algorithms among it. A plan of these
+    (`plan_of`) is full auto-scheduling; it has the same floor as reuse, the default schedules.
     """
-    own = {kernel.key: _own(kernel, bank, device, source) for kernel in model.kernels}
-    return plan_of(model, device, own)
+    return {kernel.key: _own(kernel, bank, device, source) for kernel in model.kernels}
 
 
-def plan_of(
-    model: Model, device: Device, records: Mapping[str, Sequence[Record]], *, seconds: float = 0.0
-) -> Plan:
+def plan_of(model: Model, device: Device, records: Records, *, seconds: float = 0.0) -> Plan:
     """The plan that gives each kernel the first of its records that applies, else its default.
 
     Args:
         model: the model.
         device: what to compile for.
-        records: by kernel key, records of that very kernel, fastest first.
+        records: of those very kernels.
         seconds: search time that they took.
     """
     choices = {
@@ -57,8 +58,8 @@ def plan_of(
     return Plan(choices, search_seconds=seconds)
 
 
-def trials_of(model: Model, bank: Bank, device: Device, *, source: str) -> Trials:
-    """Counts the trials of a model's kernels.
+def trials_of(model: Model, own: Records) -> Trials:
+    """Counts the trials among a model's own records.
 
     `least` is over the kernels that take 95 % of the time under their best schedules, and have a
     reduction: the space of the others is a handful of programs.
@@ -66,7 +67,7 @@ def trials_of(model: Model, bank: Bank, device: Device, *, source: str) -> Trial
     counts: Counter[str] = Counter()
     times: dict[str, float] = {}
     for kernel in model.kernels:
-        records = _own(kernel, bank, device, source)
+        records = own[kernel.key]
         counts[kernel.key] = sum(record.origin == "tune" for record in records)
         best = min((r.latency_us for r in records if r.latency_us is not None), default=0.0)
         if kernel.anchor is not None:
@@ -80,21 +81,17 @@ def trials_of(model: Model, bank: Bank, device: Device, *, source: str) -> Trial
     return Trials(sum(counts.values()), min((counts[key] for key in heavy), default=0))
 
 
-def untuned_latencies(model: Model, bank: Bank, device: Device, *, source: str) -> dict[str, float]:
+def untuned_latencies(own: Records) -> dict[str, float]:
     """By kernel key, the latency under the fastest default schedule that was measured."""
     return {
-        kernel.key: record.latency_us
-        for kernel in model.kernels
-        for record in reversed(_own(kernel, bank, device, source))
+        key: record.latency_us
+        for key, records in own.items()
+        for record in reversed(records)
         if record.origin == "default" and record.latency_us is not None
     }
 
 
 def _own(kernel: Kernel, bank: Bank, device: Device, source: str) -> list[Record]:
-    """What auto-scheduling found for the kernel on this device, fastest first.
-
-    A bank may also hold what reuse found for the model, other algorithms among it.
-    """
     records = bank.find(kernel_key=kernel.key, source=source, status=None)
     return [
         record

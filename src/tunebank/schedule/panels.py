@@ -45,6 +45,8 @@ _MOST_VECTORS = 4
 _MOST_PARTS = 64
 _CHOICES = 3
 _LEAST_GAIN = 1.25
+_LEAST_GAIN_OF_ACTIVATIONS = 0.9
+"""Where W is no constant, which could be packed beforehand, it is always worth a try."""
 _TILES = 8
 _COPY_COST = 3.0
 """Multiply-adds that the copy of a value takes as long as."""
@@ -130,7 +132,8 @@ def panels_traces(kernel: Kernel, device: Device, *, clearly: bool) -> list[Trac
     if clearly and device.vector_lanes > _HALF:
         even = max(even, _even_efficiency(kernel, replace(device, vector_lanes=_HALF)))
     costs = {one: _cost(found, one, device) for one in _choices(found, device)}
-    better = [one for one in costs if costs[one] * _LEAST_GAIN * even < 1.0]
+    least = _LEAST_GAIN if clearly or _is_constant(found.w, kernel) else _LEAST_GAIN_OF_ACTIVATIONS
+    better = [one for one in costs if costs[one] * least * even < 1.0]
     by_vectors: dict[int, Parameters] = {}
     for one in sorted(better, key=lambda one: costs[one]):
         by_vectors.setdefault(one.vectors, one)  # tiles that differ in kind
@@ -173,6 +176,12 @@ def uneven(extent: int, most: int) -> tuple[tuple[int, int], tuple[int, int]]:
     tiles = math.ceil(extent / most)
     size, larger = divmod(extent, tiles)
     return (larger, size + 1), (tiles - larger, size)
+
+
+def _is_constant(load: Any, kernel: Kernel) -> bool:
+    """Whether what is read may be laid out anew when the model is compiled."""
+    free = (kernel.func.attrs or {}).get("layout_free_buffers", ())
+    return any(kernel.func.params[int(position)].same_as(load.source) for position in free)
 
 
 def _even_efficiency(kernel: Kernel, device: Device) -> float:

@@ -107,11 +107,11 @@ class _Program:
         product, parts = self._product, self._given.parts
         extents = [product.extents[position] for position in product.others]
         count = math.prod(extents)
-        start, stop = (
-            (tirx.floordiv(part * count, parts), tirx.floordiv((part + 1) * count, parts))
-            if parts > 1
-            else (0, count)
-        )
+
+        def bound(index: Any) -> Any:
+            return tirx.floordiv(index * count, parts) if parts > 1 else index * count
+
+        start, stop = bound(part), bound(part + 1)
         with T.serial(0, stop - start) as number:
             place = unravelled(start + number, extents)
             names = [product.axes[position] for position in product.others]

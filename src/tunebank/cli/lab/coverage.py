@@ -64,6 +64,11 @@ def _readers(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple
     show_default=True,
     help="When to give a network up.",
 )
+@click.option(
+    "--bench",
+    is_flag=True,
+    help="Time each beside ONNX Runtime too, the records of its architecture hidden.",
+)
 @click.option("--again", is_flag=True, help="Run also what has an outcome already.")
 @click.option("--retry", is_flag=True, help="Run also what has failed before.")
 @json_option
@@ -95,6 +100,7 @@ def coverage(
         results=results or cache / "coverage.jsonl",
         time_budget_seconds=choices["time_budget"],
         timeout_seconds=choices["timeout"],
+        bench=choices["bench"],
         again=choices["again"],
         retry=choices["retry"],
     )
