@@ -10,7 +10,8 @@ from tunebank.lab.coverage import OK, Outcome
 
 COLUMNS = (
     "model", "reader", "status", "over ONNX Runtime", "max error", "allowed", "kernels",
-    "NHWC convs", "other convs", "read s", "canonicalise s", "import s", "front half s", "total s", "reader MiB", "peak MiB",
+    "NHWC convs", "other convs", "read s", "canonicalise s", "import s", "front half s", "total s",
+    "reader MiB", "peak MiB",
 )  # fmt: skip
 NUMBERS = frozenset(COLUMNS) - {"model", "reader", "status"}
 _UNKNOWN = "-"
