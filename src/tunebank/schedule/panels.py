@@ -45,8 +45,8 @@ _MOST_VECTORS = 4
 _MOST_PARTS = 64
 _CHOICES = 3
 _LEAST_GAIN = 1.25
-_LEAST_GAIN_OF_ACTIVATIONS = 0.9
-"""Where W is no constant, which could be packed beforehand, it is always worth a try."""
+_LEAST_GAIN_OF_ACTIVATIONS = 0.5
+"""Where W is no constant, which could be packed beforehand, it is worth a try even so."""
 _TILES = 8
 _COPY_COST = 3.0
 """Multiply-adds that the copy of a value takes as long as."""
