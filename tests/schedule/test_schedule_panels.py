@@ -98,7 +98,15 @@ def constant(func: tirx.PrimFunc) -> Kernel:
     return kernel(func.with_attr("layout_free_buffers", [1]))
 
 
+def whole_sum() -> Kernel:
+    """A sum of all elements: a kernel without a spatial axis."""
+    x = te.placeholder((8, 16), "float32", name="x")
+    i, j = te.reduce_axis((0, 8), name="i"), te.reduce_axis((0, 16), name="j")
+    return kernel(te.create_prim_func([x, te.compute((), lambda: te.sum(x[i, j], axis=[i, j]))]))
+
+
 EVEN = {
+    "whole sum": whole_sum,
     "divisors": lambda: constant(matmul(m=32, n=64, k=24)),
     "one row": lambda: kernel(matmul(m=1, n=64, k=24)),
     "image": lambda: constant(conv2d(size=14, cin=8, cout=32)),
@@ -116,7 +124,9 @@ def test_products_of_activations_are_always_tried(device: Device) -> None:
 
 @pytest.mark.parametrize("name", EVEN)
 def test_others_are_left_alone(name: str, device: Device) -> None:
-    assert panels_traces(EVEN[name](), device, clearly=False) == []
+    target = EVEN[name]()
+    assert panels_traces(target, device, clearly=False) == []
+    assert default_schedule(Space(target, device)) is not None
 
 
 def test_half_vectors_are_no_reason_by_themselves(device: Device) -> None:

@@ -96,7 +96,9 @@ def _as_pixels(kernel: Kernel) -> _Pixels | None:
     shape, pixels = first.extents[:count], first.extents[count:]
     axes = tuple(axis.var for axis in first.block.iter_vars)
     store, init = first.block.body, first.block.init
-    if first.spatial_loops != tuple(range(count)) or math.prod(shape[1:]) != shape[-1]:
+    if not count or first.spatial_loops != tuple(range(count)):
+        return None
+    if math.prod(shape[1:]) != shape[-1]:
         return None
     if not isinstance(store, tirx.BufferStore) or not isinstance(store.value, _COMBINERS):
         return None
