@@ -58,7 +58,8 @@ def settle_pool_pads(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bo
 
     ceil(in / stride) windows are asked for; what they reach beyond the input is split between
     both ends, and the odd one goes to the start with SAME_LOWER, to the end with SAME_UPPER. As
-    ONNX Runtime does, windows count as if they weren't dilated.
+    ONNX Runtime does, windows count as if they weren't dilated. (Of dilated windows shorter than
+    their stride it reads more than it counts, past what is cut off; that is not followed.)
     """
     attributes = attributes_of(node)
     auto = attributes.pop("auto_pad", "NOTSET")
