@@ -129,6 +129,14 @@ def test_others_are_left_alone(name: str, device: Device) -> None:
     assert default_schedule(Space(target, device)) is not None
 
 
+def test_equal_kernels_have_the_same_schedules(device: Device) -> None:
+    """What is read of a kernel is kept, and serves those that are equal."""
+    first, second = (constant(matmul(m=32, n=64, k=40)) for _ in range(2))
+    assert first == second
+    assert panels_traces(first, device, clearly=False) == []
+    assert panels_traces(second, device, clearly=False) == []
+
+
 def test_half_vectors_are_no_reason_by_themselves(device: Device) -> None:
     """24 columns are three vectors of 256 bits, which may be as fast as whole ones."""
     target = constant(conv2d(size=14, cin=16, cout=24, window=1))

@@ -111,6 +111,13 @@ class Product:
         """How many rows there are."""
         return 1 if self.row is None else self.extents[self.row]
 
+    @property
+    def has_constant_w(self) -> bool:
+        """Whether W may be laid out anew when the model is compiled."""
+        func = self.kernel.func
+        free = (func.attrs or {}).get("layout_free_buffers", ())
+        return any(func.params[int(position)].same_as(self.w.source) for position in free)
+
     def count(self, positions: Sequence[int]) -> int:
         """How many elements some axes have together."""
         return math.prod(self.extents[position] for position in positions)
@@ -132,7 +139,7 @@ def panels_traces(kernel: Kernel, device: Device, *, clearly: bool) -> list[Trac
     if clearly and device.vector_lanes > _HALF:
         even = max(even, _even_efficiency(kernel, replace(device, vector_lanes=_HALF)))
     costs = {one: _cost(found, one, device) for one in _choices(found, device)}
-    least = _LEAST_GAIN if clearly or _is_constant(found.w, kernel) else _LEAST_GAIN_OF_ACTIVATIONS
+    least = _LEAST_GAIN if clearly or found.has_constant_w else _LEAST_GAIN_OF_ACTIVATIONS
     better = [one for one in costs if costs[one] * least * even < 1.0]
     by_vectors: dict[int, Parameters] = {}
     for one in sorted(better, key=lambda one: costs[one]):
@@ -176,12 +183,6 @@ def uneven(extent: int, most: int) -> tuple[tuple[int, int], tuple[int, int]]:
     tiles = math.ceil(extent / most)
     size, larger = divmod(extent, tiles)
     return (larger, size + 1), (tiles - larger, size)
-
-
-def _is_constant(load: Any, kernel: Kernel) -> bool:
-    """Whether what is read may be laid out anew when the model is compiled."""
-    free = (kernel.func.attrs or {}).get("layout_free_buffers", ())
-    return any(kernel.func.params[int(position)].same_as(load.source) for position in free)
 
 
 def _even_efficiency(kernel: Kernel, device: Device) -> float:
