@@ -24,6 +24,7 @@ from tunebank._processes import environment
 from tunebank.bank import Record
 from tunebank.bank.metaschedule import read_metaschedule
 from tunebank.device import Device
+from tunebank.errors import MeasurementError
 from tunebank.kernel import Kernel
 
 SOURCE = "stock"
@@ -64,6 +65,9 @@ def stock_schedule(
         while process.poll() is None and time.monotonic() < end:
             time.sleep(_POLL_SECONDS)
             report(f"stock MetaSchedule: {_lines(folder / _RECORDS)} trials")
+        if process.poll():
+            last = (folder / _LOG).read_text(errors="replace").strip().splitlines()[-1:]
+            raise MeasurementError(f"stock MetaSchedule ended by itself: {' '.join(last)}")
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
