@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from tunebank.bank import Bank
     from tunebank.device import Device
+    from tunebank.measure import LocalMeasurer
 
 # The same examples in every run: a rare corner is found on purpose, with
 # `pytest --hypothesis-profile=default`, and not by whoever runs the tests for something else.
@@ -27,6 +29,16 @@ def device() -> Device:
     from tunebank.device import detect_device
 
     return detect_device(threads=1)
+
+
+@pytest.fixture(scope="module")
+def measurer(device: Device) -> Iterator[LocalMeasurer]:
+    """It measures for real, with one worker, which the tests of a file share."""
+    from tunebank.measure import LocalMeasurer
+
+    made = LocalMeasurer(device, workers=1)
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -24,13 +23,6 @@ from tunebank.search import Choice, Plan, ReuseSettings
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory, device: Device) -> Model:
     return load_model(write_small_network(tmp_path_factory.mktemp("confirm")), device)
-
-
-@pytest.fixture(scope="module")
-def measurer(device: Device) -> Iterator[LocalMeasurer]:
-    made = LocalMeasurer(device, workers=1)
-    yield made
-    made.close()
 
 
 def unscheduled(choice: Choice) -> Choice:

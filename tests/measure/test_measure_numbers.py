@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,6 @@ import pytest
 from tvm import s_tir, te, tirx
 
 from programs import kernel
-from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.measure import LocalMeasurer, Measurement
 from tunebank.measure.arguments import index_positions, random_argument
@@ -20,13 +19,6 @@ from tunebank.schedule.reference import reference_module
 
 SHAPE = (16, 64)
 Formula = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def measurer(device: Device) -> Iterator[LocalMeasurer]:
-    made = LocalMeasurer(device, workers=1)
-    yield made
-    made.close()
 
 
 def elementwise(formula: Formula, *, dtype: str, inputs: int = 1) -> tirx.PrimFunc:

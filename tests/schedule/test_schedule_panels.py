@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -29,13 +28,6 @@ from tunebank.schedule.panels import (
     uneven,
 )
 from tunebank.schedule.trace import one_step
-
-
-@pytest.fixture(scope="module")
-def measurer(device: Device) -> Iterator[LocalMeasurer]:
-    made = LocalMeasurer(device, workers=1)
-    yield made
-    made.close()
 
 
 def attention(*, heads: int = 3, rows: int = 37, columns: int = 37, depth: int = 8) -> Kernel:

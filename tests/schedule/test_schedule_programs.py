@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
@@ -30,13 +29,6 @@ from tunebank.schedule.rows import rows_trace
 from tunebank.search.deposit import to_record
 from tunebank.transfer import match
 from tunebank.transfer.adapt import adapt
-
-
-@pytest.fixture(scope="module")
-def measurer(device: Device) -> Iterator[LocalMeasurer]:
-    made = LocalMeasurer(device, workers=1)
-    yield made
-    made.close()
 
 
 @pytest.mark.parametrize("columns", [1, 7, 16, 49, 64, 100, 128, 197])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -39,13 +38,6 @@ def convolution(**changes: Any) -> Kernel:
     """A convolution whose weight is a constant."""
     func = conv2d(**{"size": 9, "cin": 32, "cout": 32, **changes})
     return kernel(func.with_attr("layout_free_buffers", [1]))
-
-
-@pytest.fixture(scope="module")
-def measurer(device: Device) -> Iterator[LocalMeasurer]:
-    made = LocalMeasurer(device, workers=1)
-    yield made
-    made.close()
 
 
 def scheduled(target: Kernel, device: Device, parameters: Parameters) -> Scheduled:

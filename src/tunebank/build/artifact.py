@@ -156,9 +156,7 @@ def kernel_entry(choice: Choice) -> KernelEntry:
     return KernelEntry(
         name=kernel.name,
         symbol=symbol_of(kernel),
-        error_growth=error_growth(choice.scheduled.trace, choice.kernel)
-        if choice.scheduled
-        else 1.0,
+        error_growth=error_growth(choice.scheduled.trace, kernel) if choice.scheduled else 1.0,
         weight=kernel.weight,
         gflop=kernel.gflop,
         **values,

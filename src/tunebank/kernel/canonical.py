@@ -54,6 +54,11 @@ _COMMUTATIVE = (tirx.Add, tirx.Mul, tirx.Min, tirx.Max)
 _DIVISIONS = (tirx.FloorDiv, tirx.FloorMod, tirx.Div, tirx.Mod)
 
 
+def layout_free(func: tirx.PrimFunc) -> frozenset[int]:
+    """Positions of the parameters that are constants and may be laid out anew."""
+    return frozenset(int(i) for i in (func.attrs or {}).get("layout_free_buffers", ()))
+
+
 def kernel_key(func: tirx.PrimFunc) -> str:
     """Key of this very kernel: equal for functions that differ in names alone."""
     return _digest(canonical_text(func, shape_free=False))
@@ -105,7 +110,7 @@ class _Writer:
         self._params: dict[Any, str] = {}
 
     def function(self, func: tirx.PrimFunc) -> str:
-        free = {int(i) for i in (func.attrs or {}).get("layout_free_buffers", ())}
+        free = layout_free(func)
         self._params = {
             param: f"param{'/layout_free' if index in free else ''} "
             for index, param in enumerate(func.params)

@@ -11,7 +11,7 @@ from tvm.ir import IRModule
 from tvm.s_tir.analysis import estimate_tir_flops
 
 from tunebank.kernel.blocks import BlockSite, anchor_position, block_sites
-from tunebank.kernel.canonical import anchor_key, class_key, kernel_key
+from tunebank.kernel.canonical import anchor_key, class_key, kernel_key, layout_free
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,11 @@ class Kernel:
     def anchor(self) -> int | None:
         """Position of the anchor block, the reduction that iterates most."""
         return anchor_position(self.sites)
+
+    @cached_property
+    def layout_free(self) -> frozenset[int]:
+        """Positions of the parameters that are constants and may be laid out anew."""
+        return layout_free(self.func)
 
     @cached_property
     def argument_bytes(self) -> int:

@@ -76,7 +76,8 @@ def evaluate_models(
 def _wanted(model: str, settings: EvaluationSettings) -> Iterator[tuple[str, str, int, str]]:
     for repeat in range(settings.repeats):
         yield REUSE, model, repeat, __version__
-        if repeat == 0 and settings.cap_seconds > 0:
+        searches = max(settings.budgets_seconds) > 0  # else there is nothing to match
+        if repeat == 0 and settings.cap_seconds > 0 and searches:
             yield SCRATCH, model, 0, __version__
         if repeat == 0 and settings.stock_seconds > 0:
             yield STOCK, model, 0, __version__

@@ -18,7 +18,7 @@ from typing import Any
 from tvm import ir, tirx
 
 from tunebank.kernel import BlockSite, Kernel
-from tunebank.schedule.pointwise import Load, Step, as_step, rebuilt, same, steps_after
+from tunebank.schedule.pointwise import Load, Step, as_step, element, same, steps_after
 
 _CONV_AXES = 7  # n, y, x, k and ry, rx, c
 _REDUCTIONS = 3
@@ -55,7 +55,7 @@ class Convolution:
             load: makes the element of a parameter.
             place: indices.
         """
-        return _element(self._input, list(place), load, self._producers)
+        return element(self._input, list(place), load, self._producers)
 
 
 def as_convolution(kernel: Kernel) -> Convolution | None:
@@ -68,8 +68,7 @@ def as_convolution(kernel: Kernel) -> Convolution | None:
         return None
     data, weight = found
     params = list(kernel.func.params)
-    free = {int(p) for p in (kernel.func.attrs or {}).get("layout_free_buffers", ())}
-    if weight not in params or params.index(weight) not in free:
+    if weight not in params or params.index(weight) not in kernel.layout_free:
         return None
     extents = site.extents or ()
     if len(extents) != _CONV_AXES:
@@ -124,12 +123,3 @@ def _producers(sites: Sequence[BlockSite]) -> dict[Any, Step] | None:
     if any(step is None or len(step.axes) != _CONV_AXES - _REDUCTIONS for step in steps):
         return None
     return {step.result: step for step in steps if step is not None}
-
-
-def _element(buffer: Any, place: list[Any], load: Load, producers: Mapping[Any, Step]) -> Any:
-    """The element of a buffer; one that a block computes is computed in place."""
-    step = producers.get(buffer)
-    if step is None:
-        return load(buffer, place)
-    axes = dict(zip(step.axes, place, strict=True))
-    return rebuilt(step.value, axes, lambda b, at: _element(b, at, load, producers))

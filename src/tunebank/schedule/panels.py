@@ -114,9 +114,8 @@ class Product:
     @property
     def has_constant_w(self) -> bool:
         """Whether W may be laid out anew when the model is compiled."""
-        func = self.kernel.func
-        free = (func.attrs or {}).get("layout_free_buffers", ())
-        return any(func.params[int(position)].same_as(self.w.source) for position in free)
+        params = self.kernel.func.params
+        return any(params[position].same_as(self.w.source) for position in self.kernel.layout_free)
 
     def count(self, positions: Sequence[int]) -> int:
         """How many elements some axes have together."""
@@ -138,8 +137,10 @@ def panels_traces(kernel: Kernel, device: Device, *, clearly: bool) -> list[Trac
     even = _even_efficiency(kernel, device)
     if clearly and device.vector_lanes > _HALF:
         even = max(even, _even_efficiency(kernel, replace(device, vector_lanes=_HALF)))
-    costs = {one: _cost(found, one, device) for one in _choices(found, device)}
     least = _LEAST_GAIN if clearly or found.has_constant_w else _LEAST_GAIN_OF_ACTIVATIONS
+    if least * even >= 1.0:
+        return []  # no cost is below 1
+    costs = {one: _cost(found, one, device) for one in _choices(found, device)}
     better = [one for one in costs if costs[one] * least * even < 1.0]
     by_vectors: dict[int, Parameters] = {}
     for one in sorted(better, key=lambda one: costs[one]):

@@ -13,7 +13,13 @@ from tvm.tirx.script.builder import ir as T  # noqa: N812
 from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.schedule.panels import Parameters, Product, as_product, fits, uneven
-from tunebank.schedule.pointwise import begin_program, rebuilt, store_steps, unravelled
+from tunebank.schedule.pointwise import (
+    begin_program,
+    element,
+    rebuilt,
+    store_steps,
+    unravelled,
+)
 
 
 def panels_module(kernel: Kernel, device: Device, parameters: Parameters) -> ir.IRModule:
@@ -41,6 +47,7 @@ class _Program:
         self._wanted = product.extents[product.column]
         self._groups = math.ceil(self._wanted / self._columns)
         self._buffers: dict[Any, Any] = {}
+        self._producers = dict(product.producers)  # those that are computed in place
 
     def module(self) -> ir.IRModule:
         """The program."""
@@ -48,7 +55,7 @@ class _Program:
         shared = [product.extents[position] for position in product.shared]
         with IRBuilder() as builder, T.prim_func():
             self._buffers = begin_program(product.kernel)
-            if product.x.source in product.producers:
+            if product.x.source in self._producers:
                 self._compute(product.x.source)
             extents = [*shared, self._groups, self._given.parts]
             with T.parallel(0, math.prod(extents)) as task:
@@ -67,7 +74,7 @@ class _Program:
 
     def _compute(self, buffer: Any) -> None:
         """Computes what X is read from, such as a padded image, once and for all."""
-        step = self._product.producers[buffer]
+        step = self._producers.pop(buffer)
         *extents, last = (int(extent) for extent in buffer.shape)
         held = T.alloc_buffer((*extents, last), str(buffer.dtype))
         with T.parallel(0, math.prod(extents)) as number:
@@ -168,10 +175,7 @@ class _Program:
                 act(vector * self._lanes + lane)
 
     def _load(self, buffer: Any, place: list[Any]) -> Any:
-        if buffer in self._buffers:
-            return self._buffers[buffer][tuple(place)]
-        step = self._product.producers[buffer]
-        return rebuilt(step.value, dict(zip(step.axes, place, strict=True)), self._load)
+        return element(buffer, place, lambda b, at: self._buffers[b][tuple(at)], self._producers)
 
 
 def _number(place: Sequence[Any], extents: Sequence[int]) -> Any:

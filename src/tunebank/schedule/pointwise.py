@@ -122,6 +122,22 @@ def store_steps(
             T.buffer_store(parameters[step.result], known[step.result], list(place))
 
 
+def element(buffer: Any, place: list[Any], load: Load, producers: Mapping[Any, Step]) -> Any:
+    """The element of a buffer; one that a block computes is computed in place.
+
+    Args:
+        buffer: of the kernel.
+        place: indices.
+        load: makes the element of a buffer that no block computes.
+        producers: the blocks, by what they write.
+    """
+    step = producers.get(buffer)
+    if step is None:
+        return load(buffer, place)
+    axes = dict(zip(step.axes, place, strict=True))
+    return rebuilt(step.value, axes, lambda b, at: element(b, at, load, producers))
+
+
 def unravelled(number: Any, extents: Sequence[int]) -> list[Any]:
     """The indices of an element by its number, the last index running fastest."""
     place, rest = [], number

@@ -126,7 +126,8 @@ def parameters_of(trace: Trace) -> Parameters | None:
 
 def error_growth(trace: Trace, kernel: Kernel) -> float:
     """How many times more than a plain sum a schedule of a kernel rounds."""
-    parameters, found = parameters_of(trace), as_convolution(kernel)
+    parameters = parameters_of(trace)
+    found = as_convolution(kernel) if parameters is not None else None
     if parameters is None or found is None:
         return 1.0
     return GROWTH[parameters.outputs + found.window[0] - 1]

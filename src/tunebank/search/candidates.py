@@ -132,9 +132,10 @@ class Candidates:
             return self._held[0]
         default = self.default if self.default not in failed else None
         if default is not None and self._queue:
-            self._queue = deque(sorted(self._queue, key=self._unmeasured_cost))
-            if self._expected(default.scheduled.trace) <= self._unmeasured_cost(self._queue[0]):
+            ordered = sorted(self._queue, key=self._unmeasured_cost)
+            if self._expected(default.scheduled.trace) <= self._unmeasured_cost(ordered[0]):
                 return default
+            self._queue = deque(ordered)
         candidates = self.take(1)
         self._held.extendleft(candidates)  # it has its turn all the same
         return candidates[0] if candidates else default

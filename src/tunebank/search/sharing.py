@@ -28,7 +28,6 @@ PLAIN = ""
 """The packing of a weight that stays as it is."""
 
 _CALL_TIR = "relax.call_tir"
-_FREE = "layout_free_buffers"
 _NEGLIGIBLE_SHARE = 0.005
 """Groups that hold less of the shared weights than this, all together, may store them twice."""
 
@@ -133,10 +132,10 @@ def _users(model: Model, kernels: Mapping[str, Kernel]) -> dict[Any, set[_Place]
         arguments = getattr(call.args[1], "fields", ())
         if key not in kernels:
             continue
-        for position in (kernels[key].func.attrs or {}).get(_FREE, ()):
-            weight = arguments[int(position)] if int(position) < len(arguments) else None
+        for position in sorted(kernels[key].layout_free):
+            weight = arguments[position] if position < len(arguments) else None
             if hasattr(weight, "value"):  # else the model computes it
-                users.setdefault(weight, set()).add((key, int(position)))
+                users.setdefault(weight, set()).add((key, position))
     return users
 
 
