@@ -58,8 +58,7 @@ def settle_pool_pads(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bo
 
     ceil(in / stride) windows are asked for; what they reach beyond the input is split between
     both ends, and the odd one goes to the start with SAME_LOWER, to the end with SAME_UPPER. As
-    ONNX Runtime does, windows count as if they weren't dilated. (Of dilated windows shorter than
-    their stride it reads more than it counts, past what is cut off; that is not followed.)
+    ONNX Runtime does, windows count as if they weren't dilated, and read as they are.
     """
     attributes = attributes_of(node)
     auto = attributes.pop("auto_pad", "NOTSET")
@@ -67,7 +66,8 @@ def settle_pool_pads(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bo
         return False
     extents = graph.known_shape(node.input[0], node)[2:]
     ones = [1] * len(extents)
-    strides = attributes.get("strides", ones)
+    strides, dilations = (attributes.get(name, ones) for name in ("strides", "dilations"))
+    round_up = attributes.get("ceil_mode", 0)
     starts, ends = [], []
     for index, extent in enumerate(extents):
         windows = -(-extent // strides[index])
@@ -75,6 +75,11 @@ def settle_pool_pads(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bo
         total = reach - extent
         # A window shorter than its stride asks for negative pads; the quotient is cut off.
         start = int((total + (auto == "SAME_LOWER")) / 2)
+        if total < 0:  # what the last window reads is not cut off
+            span = (attributes["kernel_shape"][index] - 1) * dilations[index] + 1
+            room = reach - span
+            steps = -(-room // strides[index]) if round_up else room // strides[index]
+            total = steps * strides[index] + span - extent
         starts.append(start)
         ends.append(total - start)
     pads = [0] * (2 * len(extents)) if auto == "VALID" else [*starts, *ends]
