@@ -14,7 +14,7 @@ from tunebank import _tvm
 
 _tvm.prepare()
 
-from tvm import te, tirx  # noqa: E402  after the repairs
+from tvm import ir, te, tirx  # noqa: E402  after the repairs
 
 from tunebank.kernel import Kernel  # noqa: E402
 from tunebank.model import Model, ModelFunction  # noqa: E402
@@ -252,13 +252,13 @@ def _after(step: str, before: Any, label: str) -> tuple[Any, list[Any]]:
 
 
 def model_of(*kernels: Kernel) -> Model:
-    """A model of these kernels, without a graph."""
+    """A model of these kernels, with an empty graph."""
     return Model(
         name="model",
         path=Path("model.onnx"),
         reference=Path("model.onnx"),
         functions=(ModelFunction("main", (), ()),),
         kernels=kernels,
-        module=None,
+        module=ir.IRModule({}),
         kernel_of={},
     )

@@ -27,7 +27,7 @@ from tunebank.build import (
     write_artifact,
 )
 from tunebank.device import detect_device
-from tunebank.model import DimValues, InputShapes, Reader
+from tunebank.model import DimValues, InputShapes, Reader, joined
 from tunebank.results import CompileResult
 from tunebank.runtime.manifest import Manifest
 from tunebank.search import Plan, ReuseSettings
@@ -96,6 +96,7 @@ def compile_model(
                 used = measurer if time_budget_seconds > 0 else None
                 plan = find_plan(model, bank, device, used, settings, report=report)
             _check_measured(plan)
+            model = joined(model, plan.joins)
             if plan.interrupted:
                 report("interrupted: compiling with what was found")
             searched = time.monotonic()

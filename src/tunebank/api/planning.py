@@ -10,7 +10,7 @@ from tunebank.api.common import PathLike, load, silent
 from tunebank.bank import Bank, SqlBank, open_banks
 from tunebank.build import kernel_entry
 from tunebank.device import Device, detect_device
-from tunebank.model import DimValues, InputShapes, Model
+from tunebank.model import DimValues, InputShapes, Model, joined
 from tunebank.results import PlanResult
 from tunebank.search import Choice, Plan, ReuseSettings, reuse
 
@@ -48,7 +48,7 @@ def plan_model(
     model = load(Path(path), device, (input_shapes, dims), silent)
     with open_banks(banks, create=False, vector_lanes=device.vector_lanes) as bank:
         plan = reuse(model, bank, device, None, settings)
-        choices = [plan.choices[kernel.key] for kernel in model.kernels]
+        choices = [plan.choices[kernel.key] for kernel in joined(model, plan.joins).kernels]
         kernels = tuple(_planned(choice, bank, device) for choice in choices)
     covered = sum(c.kernel.flops * c.kernel.weight for c in choices if c.match != "none")
     first = sum(1 + min(_FIRST_CANDIDATES - 1, choice.candidates) for choice in choices)
@@ -64,11 +64,12 @@ def plan_model(
 def default_plan(model: Model, device: Device) -> Plan:
     """Every kernel under its default schedule: what a model gets without donor and measurement.
 
-    Without Winograd's filtering: it is what full auto-scheduling starts from as well.
+    Without Winograd's filtering and without joint kernels: it is what full auto-scheduling starts
+    from as well.
     """
     empty = SqlBank("sqlite://")
     try:
-        settings = ReuseSettings(budget_seconds=0.0, winograd=False)
+        settings = ReuseSettings(budget_seconds=0.0, winograd=False, joins=False)
         return reuse(model, empty, device, None, settings)
     finally:
         empty.close()

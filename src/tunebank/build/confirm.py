@@ -1,12 +1,13 @@
 """A plan tried in the model: what is fastest alone need not be so between its neighbours.
 
     first      the plan as it was found
-    second     the default schedules, where they are not far behind
+    second     the default schedules, where they are not far behind; each kernel by itself
     third ...  the next best schedules, and those after them, as many as there is time for
 
 All are built, and run in turns with a clock on each call: with the caches as its neighbours leave
-them. Of each kernel the schedule that was fastest in place is taken, and these together are run
-beside the first two plans: what is kept is not slower than what was found, nor than the default.
+them. Of each kernel the schedule that was fastest in place is taken, kernels that were made one are
+taken apart where they were faster so, and these together are run beside the first two plans: what
+is kept is not slower than what was found, nor than the default.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from tvm.runtime import tensor
 
 from tunebank import _tvm
 from tunebank.bank import Bank
+from tunebank.build.apart import NOTABLE, apart, if_right, ratio, taken_apart
 from tunebank.build.compile import build
 from tunebank.build.place import kernel_key_of
 from tunebank.device import Device
@@ -31,10 +33,8 @@ from tunebank.measure import LocalMeasurer
 from tunebank.model import Model
 from tunebank.runtime.feed import random_feed
 from tunebank.runtime.profile import CallClock
-from tunebank.search import Choice, Plan, ReuseSettings, reuse
+from tunebank.search import Plan, ReuseSettings, reuse
 
-_NOTABLE = 0.03
-"""By which part a schedule has to be faster in place to take the first plan's place."""
 _TURNS = 4
 """It has to be faster in each of them: of several schedules one seems fast now and then."""
 _TURN_SECONDS = 0.2
@@ -96,7 +96,7 @@ def confirmed(
         report: called with a line of text.
     """
     start = time.monotonic()
-    plans = _plans(plan, most_plans)
+    plans = _plans(model, plan, device, most_plans)
     if len(plans) < 2:
         return plan
     report("trying the plan in the model")
@@ -115,8 +115,8 @@ def confirmed(
             if fits(tried=len(field) + 1 + _FINALISTS, builds=2):
                 field.append(tried(one, str(rank)))
         _take_turns(field)
-        best = _fastest_in_place(field, measurer)
-        is_new = any(choice is not plan.choices[key] for key, choice in best.choices.items())
+        best = _fastest_in_place(model, field, measurer)
+        is_new = any(choice is not plan.choices.get(key) for key, choice in best.choices.items())
         if is_new and fits(tried=_FINALISTS, builds=1):
             field = [tried(best, "best"), *field[:2]]
             _take_turns(field)
@@ -140,7 +140,7 @@ def _share(model: Model, budget_seconds: float) -> tuple[int, float]:
     return (count, count * each + _OTHER_SECONDS) if count >= 2 else (0, 0.0)
 
 
-def _plans(plan: Plan, most: int) -> list[Plan]:
+def _plans(model: Model, plan: Plan, device: Device, most: int) -> list[Plan]:
     """The plan, the default schedules, the plan of the next choices, ...; each differs."""
     lines = {
         key: (choice, choice.default or choice, *choice.alternatives)
@@ -149,8 +149,11 @@ def _plans(plan: Plan, most: int) -> list[Plan]:
     plans = []
     for rank in range(max(map(len, lines.values()), default=0)):
         choices = {key: line[rank if rank < len(line) else 0] for key, line in lines.items()}
-        if rank == 0 or any(choice is not plan.choices[key] for key, choice in choices.items()):
-            plans.append(replace(plan, choices=choices))
+        one = replace(plan, choices=choices)
+        if rank == 1 and plan.joins:
+            plans.append(apart(model, one, device))
+        elif rank == 0 or any(choice is not plan.choices[key] for key, choice in choices.items()):
+            plans.append(one)
     return plans[:most]
 
 
@@ -203,42 +206,32 @@ def _take_turns(field: Sequence[_Tried]) -> None:
             one.turn()
 
 
-def _fastest_in_place(field: Sequence[_Tried], measurer: LocalMeasurer) -> Plan:
+def _fastest_in_place(model: Model, field: Sequence[_Tried], measurer: LocalMeasurer) -> Plan:
     """The first plan, with what was faster in another and is right."""
     first, *others = field
     choices = dict(first.plan.choices)
     for key, choice in choices.items():
         times = [[turn.get(key, math.inf) for turn in one.kernels_us] for one in field]
-        ratios = [_ratio(own, times[0]) for own in times[1:]]
+        ratios = [ratio(own, times[0]) for own in times[1:]]
         least = min(ratios)
-        if least < 1.0 - _NOTABLE:
+        if least < 1.0 - NOTABLE:
             other = others[ratios.index(least)].plan.choices[key]
-            choices[key] = _if_right(other, measurer) or choice
-    return replace(first.plan, choices=choices)
+            choices[key] = if_right(other, measurer) or choice
+    plan = replace(first.plan, choices=choices)
+    if not plan.joins:
+        return plan
+    return taken_apart(
+        model, plan, others[0].plan, first.kernels_us, others[0].kernels_us, measurer
+    )
 
 
 def _fastest(field: Sequence[_Tried], measurer: LocalMeasurer) -> Plan:
     """The plan made of what was fastest in place, unless one that was tried before is faster."""
     best, *others = field
-    ratios = [_ratio(one.runs_us, best.runs_us) for one in others]
+    ratios = [ratio(one.runs_us, best.runs_us) for one in others]
     if min(ratios) >= 1.0:
         return best.plan
     plan = others[ratios.index(min(ratios))].plan
-    checked = {key: _if_right(choice, measurer) for key, choice in plan.choices.items()}
+    checked = {key: if_right(choice, measurer) for key, choice in plan.choices.items()}
     right = {key: choice for key, choice in checked.items() if choice is not None}
     return replace(plan, choices=right) if len(right) == len(checked) else best.plan
-
-
-def _ratio(own: Sequence[float], others: Sequence[float]) -> float:
-    """How much longer it took, median over turns; 1 if it was not faster in each of them."""
-    if any(not one < other for one, other in zip(own, others, strict=True)):
-        return 1.0
-    return statistics.median(one / other for one, other in zip(own, others, strict=True))
-
-
-def _if_right(choice: Choice, measurer: LocalMeasurer) -> Choice | None:
-    """The choice, its numbers checked, now if not before; None if they are wrong."""
-    if choice.checked or choice.scheduled is None:
-        return choice
-    (result,) = measurer.measure([choice.scheduled], best_us={})
-    return replace(choice, checked=True) if result.checked else None

@@ -21,7 +21,7 @@ from tvm.s_tir.transform import RemoveWeightLayoutRewriteBlock
 from tunebank import _tvm
 from tunebank.kernel import Kernel
 from tunebank.measure.packing import Packing, WinogradPacking, packings
-from tunebank.model import Model, main_functions
+from tunebank.model import Model, joined, main_functions
 from tunebank.schedule.reference import reference_module
 from tunebank.search import Plan
 from tunebank.search.sharing import PLAIN, packing_text
@@ -71,7 +71,8 @@ def kernel_key_of(symbol: str) -> str:
 
 
 def placed_module(model: Model, plan: Plan) -> ir.IRModule:
-    """The model's graph with every kernel under the plan's schedule."""
+    """The model's graph, joined as the plan says, with every kernel under its schedule."""
+    model = joined(model, plan.joins)
     calls = _calls_by_kernel(model)
     weights = _Weights()
     placed = {

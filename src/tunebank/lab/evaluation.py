@@ -7,7 +7,7 @@ For each model, everything of its own architecture is withheld from the bank. Th
     contestants  those plans, the default schedules, the best of the model's own trials (full
                  auto-scheduling), ONNX Runtime, PyTorch: timed in one interleaved run
 
-and, once, reuse without Winograd's algorithm, auto-scheduling from scratch on the same workers
+and, once, reuse by schedules alone, auto-scheduling from scratch on the same workers
 until it reaches what reuse reached or the cap, and, if wanted, MetaSchedule as it comes. Each
 repeat is a line in a file of results; what has a line is not measured again.
 """

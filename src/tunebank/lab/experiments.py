@@ -29,10 +29,12 @@ from tunebank.measure import LocalMeasurer
 from tunebank.model import Model
 from tunebank.schedule.winograd import winograd_traces
 from tunebank.search import Plan, ReuseSettings
+from tunebank.search.joining import worthwhile_joins
 
 UNTUNED, FULL = "untuned", "full"
 ONE, MIXED, LENGTH, DIRECT = "one", "mixed", "length", "direct"
-"""The modes: the paper's two; another length of the same text; all donors, but no Winograd."""
+"""The modes: the paper's two; another length of the same text; all donors, but schedules alone: no
+other algorithms, and no kernels made one."""
 _PACKAGES = ("apache-tvm", "onnxruntime", "numpy", "torch", "transformers")
 
 Report = Callable[[Any], None]
@@ -67,12 +69,12 @@ class EvaluationSettings:
 
 @dataclass(frozen=True)
 class _Mode:
-    """A way to search: what is seen of the bank, for how long, with which algorithms."""
+    """A way to search: what is seen of the bank, for how long, whether by schedules alone."""
 
     name: str
     donors: Bank
     budgets_seconds: Sequence[float]
-    winograd: bool = True
+    is_direct: bool = False
 
 
 class Experiments:
@@ -173,16 +175,21 @@ class Experiments:
         return [*smaller, seconds]
 
     def _modes(self, *, is_first: bool) -> Iterator[_Mode]:
-        """The searches of a repeat: what Winograd's algorithm adds is measured in the first."""
+        """The searches of a repeat; that by schedules alone is in the first."""
         budgets = self._settings.budgets_seconds
         yield _Mode(MIXED, self._donors, budgets)
         if self._donor_model:
             yield _Mode(ONE, self._only([self._donor_model]), budgets)
         if self._lengths:
             yield _Mode(LENGTH, self._only(self._lengths), (max(budgets),))
-        has_winograd = any(winograd_traces(one, self._device) for one in self._model.kernels)
-        if is_first and has_winograd:
-            yield _Mode(DIRECT, self._donors, (max(budgets),), winograd=False)
+        if is_first and self._has_other_ways():
+            yield _Mode(DIRECT, self._donors, (max(budgets),), is_direct=True)
+
+    def _has_other_ways(self) -> bool:
+        """Whether a kernel may have another algorithm, or two may be made one."""
+        if worthwhile_joins(self._model, self._device, winograd=True):
+            return True
+        return any(winograd_traces(one, self._device) for one in self._model.kernels)
 
     def _only(self, names: Sequence[str]) -> Withheld:
         others = set(self._bank.sources()) - set(names)
@@ -195,7 +202,12 @@ class Experiments:
                 mode.donors,
                 self._device,
                 self._measurer if budget_seconds > 0 else None,
-                ReuseSettings(budget_seconds, deposit=False, winograd=mode.winograd),
+                ReuseSettings(
+                    budget_seconds,
+                    deposit=False,
+                    winograd=not mode.is_direct,
+                    joins=not mode.is_direct,
+                ),
                 report=report,
             )
 

@@ -20,7 +20,7 @@ _NAMES = {
     "torch_compile": "torch.compile",
     "one@60": "reuse 60 s, one donor",
     "mixed@60": "reuse 60 s, all donors",
-    "direct@60": "reuse 60 s, all donors, no Winograd",
+    "direct@60": "reuse 60 s, all donors, schedules alone",
     "length@60": "reuse 60 s, other length",
 }
 

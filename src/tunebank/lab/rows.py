@@ -51,8 +51,9 @@ class SearchOutcome:
     """What a search came to.
 
     Attributes:
-        mode: whose records served: `one`, `mixed`, `length`; `direct`, as `mixed` but without
-            Winograd's filtering; or `scratch` and `stock`, nobody's.
+        mode: whose records served: `one`, `mixed`, `length`; `direct`, as `mixed` but by schedules
+            alone, without Winograd's filtering and joint kernels; or `scratch` and `stock`,
+            nobody's.
         budget_seconds: search time allowed.
         search_seconds: search time used, builds included.
         measured: candidates measured.

@@ -3,8 +3,8 @@
 It runs in a process of its own, started as `python -m tunebank.lab.stock FOLDER THREADS`, and is
 ended when its time is over. One thing is repaired, without which nothing is ever built: each of its
 workers imports TVM's intrinsics of all GPUs for longer than its build timeout. It writes nothing
-down before it has measured 64 schedules of every kernel, some 45 s each on two cores: with less time
-than that it has found nothing.
+down before it has measured 64 schedules of every kernel, some 45 s each on two cores: with less
+time than that it has found nothing.
 """
 
 from __future__ import annotations

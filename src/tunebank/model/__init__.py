@@ -1,5 +1,6 @@
 """Model files read, made canonical and split into kernels."""
 
+from tunebank.model.join import Join, joined, possible_joins
 from tunebank.model.model import (
     FrontHalf,
     Model,
@@ -15,10 +16,13 @@ __all__ = [
     "DimValues",
     "FrontHalf",
     "InputShapes",
+    "Join",
     "Model",
     "ModelFunction",
     "Reader",
     "TensorSpec",
+    "joined",
     "load_model",
     "main_functions",
+    "possible_joins",
 ]

@@ -142,7 +142,7 @@ def _model_of(answer: Answer, path: Path, folder: Any) -> Model:
     unpacker = Unpacker(Path(folder.name))
     modules = [unpacker.unpack(f"model{index}") for index in range(len(data["functions"]))]
     module = modules[0] if len(modules) == 1 else _merged(modules)
-    kernels, kernel_of = _extract_kernels(module)
+    kernels, kernel_of = extract_kernels(module)
     return Model(
         name=path.stem,
         path=path,
@@ -208,7 +208,7 @@ def _merged(modules: Sequence[ir.IRModule]) -> ir.IRModule:
     return builder.get()
 
 
-def _extract_kernels(module: ir.IRModule) -> tuple[tuple[Kernel, ...], dict[str, str]]:
+def extract_kernels(module: ir.IRModule) -> tuple[tuple[Kernel, ...], dict[str, str]]:
     """The distinct kernels with their weights, and which program is which kernel."""
     calls = _call_counts(module)
     kernels: dict[str, Kernel] = {}
@@ -218,7 +218,7 @@ def _extract_kernels(module: ir.IRModule) -> tuple[tuple[Kernel, ...], dict[str,
         name = str(var.name_hint)
         if not isinstance(func, tirx.PrimFunc) or not calls[name]:
             continue
-        kernel = Kernel.from_prim_func(func, name=_display_name(name))
+        kernel = Kernel.from_prim_func(func, name=display_name(name))
         kernels.setdefault(kernel.key, kernel)
         kernel_of[name] = kernel.key
         weights[kernel.key] += calls[name]
@@ -240,7 +240,7 @@ def _call_counts(module: ir.IRModule) -> Counter[str]:
     return counts
 
 
-def _display_name(name: str) -> str:
+def display_name(name: str) -> str:
     """`fused_conv2d10_add7_relu41` → `conv2d_add_relu`: TVM numbers its functions."""
     parts = [part.rstrip("0123456789") or part for part in name.split("_")]
     return "_".join(part for part in parts if part and part != "fused")

@@ -19,6 +19,7 @@ from typing import Any
 
 from tunebank.kernel import Kernel
 from tunebank.schedule.estimate import unroll_choice
+from tunebank.schedule.lines import lines_traces
 from tunebank.schedule.panels import panels_traces
 from tunebank.schedule.pixels import pixels_trace
 from tunebank.schedule.planes import planes_trace
@@ -37,6 +38,8 @@ _AT_ROOT, _INLINED = -1, -2  # decisions of `SampleComputeLocation`
 
 def default_traces(space: Space) -> list[Trace]:
     """Default schedules of a kernel, the preferred one first; any of them may be illegal."""
+    if lines := lines_traces(space.kernel, space.device):
+        return lines  # sketches tile one of the kernel's two reductions, not both together
     own = (
         pixels_trace(space.kernel, space.device),
         rows_trace(space.kernel),

@@ -227,9 +227,18 @@ def _cost(product: Product, parameters: Parameters, device: Device) -> float:
 @lru_cache(maxsize=512)
 def as_product(kernel: Kernel) -> Product | None:
     """The kernel as a sum of products; None if it is something else."""
-    if kernel.anchor is None:
-        return None
-    site = kernel.sites[kernel.anchor]
+    return None if kernel.anchor is None else product_at(kernel, kernel.anchor)
+
+
+def product_at(kernel: Kernel, position: int, *, end: int | None = None) -> Product | None:
+    """One of the kernel's blocks as a sum of products, and what surrounds it.
+
+    Args:
+        kernel: the kernel.
+        position: of the block.
+        end: where the blocks end that are its steps.
+    """
+    site = kernel.sites[position]
     factors = _factors(site)
     if factors is None or site.extents is None:
         return None
@@ -239,10 +248,10 @@ def as_product(kernel: Kernel) -> Product | None:
     column = spatial[-1]
     rows = [p for p in spatial[:-1] if _has(x, axes[p]) and not _has(w, axes[p])]
     row = next((p for p in reversed(rows) if site.extents[p] > 1), None)
-    rest = [position for position in spatial[:-1] if position != row]
-    shape = [site.extents[position] for position in spatial]
-    steps = steps_after(kernel.sites[kernel.anchor + 1 :], site.block.body.buffer, shape)
-    before = [as_step(one) for one in kernel.sites[1 : kernel.anchor]]
+    rest = [p for p in spatial[:-1] if p != row]
+    shape = [site.extents[p] for p in spatial]
+    steps = steps_after(kernel.sites[position + 1 : end], site.block.body.buffer, shape)
+    before = [as_step(one) for one in kernel.sites[1:position]]
     if steps is None or None in before:
         return None
     return Product(

@@ -56,6 +56,54 @@ def as_step(site: BlockSite) -> Step | None:
     return Step(store.buffer, axes, store.value)
 
 
+_COMBINERS = (tirx.Add, tirx.Max, tirx.Min)
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """A block that combines values into an element of its result.
+
+    Attributes:
+        result: the buffer that it writes.
+        axes: its axes that tell the element, in order.
+        reduced: its axes that are combined over.
+        extents: of these.
+        value: what is combined.
+        combine: the combiner, an expression's type: a sum, a maximum, a minimum.
+        identity: what it begins with.
+    """
+
+    result: Any
+    axes: tuple[Any, ...]
+    reduced: tuple[Any, ...]
+    extents: tuple[int, ...]
+    value: Any
+    combine: Any
+    identity: Any
+
+
+def as_reduction(site: BlockSite) -> Reduction | None:
+    """A block as a reduction; None if it is none, or writes elsewhere than at its axes."""
+    store, init = site.block.body, site.block.init
+    axes = [axis.var for axis in site.block.iter_vars]
+    spatial = site.spatial_loops
+    if site.extents is None or not site.reduces or not isinstance(store, tirx.BufferStore):
+        return None
+    if not isinstance(store.value, _COMBINERS) or not isinstance(init, tirx.BufferStore):
+        return None
+    place = tuple(axes[position] for position in spatial)
+    so_far = store.buffer[tuple(store.indices)]
+    is_plain = same(store.indices, place) and same([store.value.a], [so_far])
+    if not is_plain or not isinstance(init.value, tirx.FloatImm):
+        return None
+    rest = [position for position in range(len(axes)) if position not in spatial]
+    return Reduction(
+        store.buffer, place, tuple(axes[position] for position in rest),
+        tuple(site.extents[position] for position in rest),
+        store.value.b, type(store.value), init.value,
+    )  # fmt: skip
+
+
 def steps_after(
     sites: Sequence[BlockSite], result: Any, shape: Sequence[int]
 ) -> tuple[Step, ...] | None:
@@ -102,7 +150,7 @@ def store_steps(
     place: Sequence[Any],
     values: Mapping[Any, Any],
     parameters: Mapping[Any, Any],
-) -> None:
+) -> dict[Any, Any]:
     """Writes what the steps compute at a place; only what is a parameter is stored.
 
     Args:
@@ -110,6 +158,9 @@ def store_steps(
         place: indices.
         values: by buffer of the kernel, the expressions that are known at the place.
         parameters: see `begin_program`.
+
+    Returns:
+        the values, with those that the steps computed.
     """
     known = dict(values)
 
@@ -120,6 +171,7 @@ def store_steps(
         known[step.result] = rebuilt(step.value, dict(zip(step.axes, place, strict=True)), load)
         if step.result in parameters:
             T.buffer_store(parameters[step.result], known[step.result], list(place))
+    return known
 
 
 def element(buffer: Any, place: list[Any], load: Load, producers: Mapping[Any, Step]) -> Any:

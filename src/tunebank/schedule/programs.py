@@ -5,6 +5,7 @@
     Pixels      means over the pixels of an image
     Planes      transposes of images of few channels
     Panels      matrix products and convolutions of extents that have no good divisors
+    Lines       convolutions and the window that slides over their results
 
 Each is a trace of one step, so that records, donors and plans hold it as they hold any other.
 """
@@ -16,12 +17,13 @@ from tvm.s_tir import SBlock, SBlockRealize
 
 from tunebank.device import Device
 from tunebank.kernel import Kernel
-from tunebank.schedule import panels, pixels, planes, rows, winograd
+from tunebank.schedule import lines, panels, pixels, planes, rows, winograd
+from tunebank.schedule.lines_program import lines_module
 from tunebank.schedule.panels_program import panels_module
 from tunebank.schedule.trace import Trace
 from tunebank.schedule.winograd_program import winograd_module
 
-KINDS = (winograd.KIND, rows.KIND, pixels.KIND, planes.KIND, panels.KIND)
+KINDS = (winograd.KIND, rows.KIND, pixels.KIND, planes.KIND, panels.KIND, lines.KIND)
 
 
 def is_own_program(trace: Trace) -> bool:
@@ -44,6 +46,8 @@ def own_program(trace: Trace, kernel: Kernel, device: Device) -> ir.IRModule | N
         return _with_root(winograd_module(kernel, device, parameters))
     if step.kind == panels.KIND:
         return _with_root(panels_module(kernel, device, panels.parameters_of(trace)))
+    if step.kind == lines.KIND:
+        return _with_root(lines_module(kernel, device, lines.parameters_of(trace)))
     if step.inputs or step.attributes or step.outputs:
         raise ValueError(f"{step.kind} has no parameters")
     if step.kind == planes.KIND:

@@ -27,11 +27,10 @@ from tvm.tirx.script.builder import ir as T  # noqa: N812
 from tunebank.device import Device
 from tunebank.kernel import BlockSite, Kernel
 from tunebank.kernel.expressions import expressions, loads
-from tunebank.schedule.pointwise import begin_program, rebuilt, same, unravelled
+from tunebank.schedule.pointwise import as_reduction, begin_program, rebuilt, same, unravelled
 from tunebank.schedule.trace import Trace, one_step
 
 KIND = "Rows"
-_COMBINERS = (tirx.Add, tirx.Max, tirx.Min)
 _WIDE = 4
 """Vectors that are computed side by side: a reduction would else wait for each of its steps."""
 _ON_STACK = 8192
@@ -115,7 +114,7 @@ def _block(site: BlockSite, extents: tuple[int, ...], length: int) -> _Block | N
     if site.reduces:
         if site.extents != (*extents, length) or site.spatial_loops != spatial:
             return None
-        return _reduction(site, store, axes)
+        return _reduction(site)
     if site.extents == (*extents, length) and same(store.indices, axes):
         return _Block(store.buffer, axes[:count], axes[count], store.value)
     if site.extents == extents and same(store.indices, axes):
@@ -123,16 +122,12 @@ def _block(site: BlockSite, extents: tuple[int, ...], length: int) -> _Block | N
     return None
 
 
-def _reduction(site: BlockSite, store: Any, axes: tuple[Any, ...]) -> _Block | None:
-    rows, column = axes[:-1], axes[-1]
-    init, value = site.block.init, store.value
-    is_plain = isinstance(init, tirx.BufferStore) and isinstance(init.value, tirx.FloatImm)
-    if not is_plain or not isinstance(value, _COMBINERS) or not same(store.indices, rows):
+def _reduction(site: BlockSite) -> _Block | None:
+    found = as_reduction(site)
+    if found is None:
         return None
-    so_far = value.a
-    if not isinstance(so_far, ir.TensorLoad) or so_far.source != store.buffer:
-        return None
-    return _Block(store.buffer, rows, column, value.b, type(value), init.value)
+    (column,) = found.reduced
+    return _Block(found.result, found.axes, column, found.value, found.combine, found.identity)
 
 
 def _are_in_row(found: _Rows) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tunebank.kernel import Kernel
+from tunebank.model import Join
 from tunebank.schedule import Scheduled
 
 MatchLevel = Literal["exact", "class", "anchor", "none"]
@@ -65,12 +66,15 @@ class Plan:
 
     Attributes:
         choices: by kernel key.
+        joins: pairs of the model's kernels that are made one, and the key of that one; the choices
+            are for the kernels of the model with them (`tunebank.model.joined`).
         search_seconds: wall time from the first candidate to the last measurement.
         measured: candidates measured, of all kernels.
         interrupted: whether the search was stopped before its budget was used.
     """
 
     choices: Mapping[str, Choice] = field(repr=False)
+    joins: Mapping[Join, str] = field(default_factory=dict, repr=False)
     search_seconds: float = 0.0
     measured: int = 0
     interrupted: bool = False

@@ -21,11 +21,12 @@ from tunebank.bank import Bank
 from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.measure import Measurement, Measurer
-from tunebank.model import Model
+from tunebank.model import Join, Model, joined
 from tunebank.search.accord import Accord
 from tunebank.search.candidates import Proposal
 from tunebank.search.deposit import to_record
 from tunebank.search.evolution import CostModel
+from tunebank.search.joining import worthwhile_joins
 from tunebank.search.kernel_search import KernelSearch
 from tunebank.search.plan import Plan
 from tunebank.search.settings import Progress, ReuseSettings
@@ -79,7 +80,10 @@ class _Reuse:
         settings: ReuseSettings,
         report: Callable[[Progress], None],
     ) -> None:
-        self._model = model
+        self._joins: dict[Join, str] = {}
+        if settings.joins:
+            self._joins = worthwhile_joins(model, device, winograd=settings.winograd)
+        self._model = joined(model, self._joins)
         self._bank = bank
         self._device = device
         self._measurer = measurer
@@ -116,6 +120,7 @@ class _Reuse:
             chosen.update(accord.settle(chosen))
         return Plan(
             choices={key: search.choice(chosen[key]) for key, search in self._searches.items()},
+            joins=self._joins,
             search_seconds=time.monotonic() - self._start,
             measured=self._measured,
             interrupted=interrupted,

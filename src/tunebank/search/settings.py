@@ -37,9 +37,11 @@ class ReuseSettings:
         deposit: whether measurements are written to the bank.
         winograd: whether convolutions may be computed by Winograd's filtering, which is faster
             where it fits and rounds more.
+        joins: whether a convolution and the window over its results may be made one kernel.
     """
 
     budget_seconds: float = 60.0
     exclude_sources: Collection[str] = ()
     deposit: bool = True
     winograd: bool = True
+    joins: bool = True

@@ -1,0 +1,154 @@
+"""What programs of sums of products have in common: W's values laid out, X's rows in registers.
+
+panel       W's values for a group of columns, one row for each step of the sum
+tile        rows of X times a panel, accumulated in registers: R rows of V vectors
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tvm import ir, tirx
+from tvm.tirx.script.builder import ir as T  # noqa: N812
+
+from tunebank.schedule.panels import Product, uneven
+from tunebank.schedule.pointwise import element, rebuilt, unravelled
+
+
+class ProductProgram(ABC):
+    """Writes parts of a program of a sum of products.
+
+    Args:
+        product: the sum.
+        lanes: elements of a vector.
+        rows: of a register tile, at most.
+        vectors: of a register tile.
+    """
+
+    def __init__(self, product: Product, *, lanes: int, rows: int, vectors: int) -> None:
+        self._product = product
+        self._lanes = lanes
+        self._most_rows = rows
+        self._vectors = vectors
+        self._columns = lanes * vectors
+        self._wanted = product.extents[product.column]
+        self._groups = math.ceil(self._wanted / self._columns)
+        self._buffers: dict[Any, Any] = {}
+        self._producers = dict(product.producers)  # those that are computed in place
+
+    @abstractmethod
+    def _finish(self, axes: Mapping[Any, Any], column: Any, lane: Any, total: Any) -> None:
+        """Takes a vector of sums.
+
+        Args:
+            axes: where, the column left out.
+            column: the first of the panel's columns.
+            lane: of the panel's columns, which.
+            total: the sums.
+        """
+
+    def _first_column(self, group: Any) -> Any:
+        """Where a group of columns begins; the last overlaps the one before it, if it must."""
+        if self._wanted % self._columns == 0:
+            return group * self._columns
+        return tirx.min(group * self._columns, self._wanted - self._columns)
+
+    def _prepare_x(self) -> None:
+        """Computes what X is read from, such as a padded image, once and for all; no mere copy."""
+        step = self._producers.get(self._product.x.source)
+        if step is None or isinstance(step.value, ir.TensorLoad):
+            return
+        buffer = self._product.x.source
+        del self._producers[buffer]
+        *extents, last = (int(extent) for extent in buffer.shape)
+        held = T.alloc_buffer((*extents, last), str(buffer.dtype))
+        with T.parallel(0, math.prod(extents)) as number:
+            place = unravelled(number, extents)
+
+            def store(column: Any) -> None:
+                at = [*place, column]
+                axes = dict(zip(step.axes, at, strict=True))
+                T.buffer_store(held, rebuilt(step.value, axes, self._load), at)
+
+            with T.serial(0, last // self._lanes) as group, T.vectorized(0, self._lanes) as lane:
+                store(group * self._lanes + lane)
+            with T.serial(0, last % self._lanes) as rest:
+                store(last // self._lanes * self._lanes + rest)
+        self._buffers[buffer] = held
+
+    def _panel(self, axes: Mapping[Any, Any], first: Any) -> Any:
+        """W's values for a group of columns."""
+        product = self._product
+        reduced = [product.extents[position] for position in product.reduced]
+        panel = T.alloc_buffer((math.prod(reduced), self._columns), "float32")
+        names = [product.axes[position] for position in product.reduced]
+        with T.serial(0, math.prod(reduced)) as number:
+            known = {**axes, **dict(zip(names, unravelled(number, reduced), strict=True))}
+
+            def copy(column: Any) -> None:
+                place = {**known, product.axes[product.column]: first + column}
+                T.buffer_store(panel, rebuilt(product.w, place, self._load), [number, column])
+
+            self._each_vector(copy)
+        return panel
+
+    def _rows(self, axes: Mapping[Any, Any], first: Any, panel: Any) -> None:
+        """All rows at a place, in tiles of two sizes."""
+        begin = 0
+        for count, rows in uneven(self._product.rows, self._most_rows):
+            if count:
+                with T.serial(0, count) as tile:
+                    self._tile(axes, begin + tile * rows, rows, first, panel)
+            begin += count * rows
+
+    def _tile(self, axes: Mapping[Any, Any], top: Any, rows: int, first: Any, panel: Any) -> None:
+        product = self._product
+        sums = T.alloc_buffer((rows, self._columns), "float32", scope="local")
+        for i in range(rows):
+            self._each_vector(lambda k: T.buffer_store(sums, zero(), [i, k]))  # noqa: B023  called here
+        reduced = [product.extents[position] for position in product.reduced]
+        names = [product.axes[position] for position in product.reduced]
+        with T.grid(*reduced) as loops:
+            steps = [loops] if len(reduced) == 1 else list(loops)
+            number = _number(steps, reduced)
+            for i in range(rows):
+                known = {**self._at_row(axes, top + i), **dict(zip(names, steps, strict=True))}
+                value = rebuilt(product.x, known, self._load)
+
+                self._each_vector(lambda k: _add(sums, (i, k), value, panel[number, k]))  # noqa: B023
+        for i in range(rows):
+            known = self._at_row(axes, top + i)
+            self._each_vector(lambda k: self._finish(known, first, k, sums[i, k]))  # noqa: B023
+
+    def _at_row(self, axes: Mapping[Any, Any], row: Any) -> dict[Any, Any]:
+        if self._product.row is None:
+            return dict(axes)
+        return {**axes, self._product.axes[self._product.row]: row}
+
+    def _each_vector(self, act: Callable[[Any], None]) -> None:
+        for vector in range(self._vectors):
+            with T.vectorized(0, self._lanes) as lane:
+                act(vector * self._lanes + lane)
+
+    def _load(self, buffer: Any, place: list[Any]) -> Any:
+        return element(buffer, place, lambda b, at: self._buffers[b][tuple(at)], self._producers)
+
+
+def zero() -> Any:
+    """0 as the program's sums have it."""
+    return tirx.const(0.0, "float32")
+
+
+def _add(sums: Any, place: tuple[int, Any], x: Any, w: Any) -> None:
+    T.buffer_store(sums, sums[place] + x * w, list(place))
+
+
+def _number(place: Sequence[Any], extents: Sequence[int]) -> Any:
+    """The number of an element, the last index running fastest."""
+    number: Any = 0
+    for at, extent in zip(place, extents, strict=True):
+        number = number * extent + at
+    return number
