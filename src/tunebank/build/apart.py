@@ -78,7 +78,8 @@ def _groups(joins: Mapping[Join, str]) -> list[set[Join]]:
     groups: list[set[Join]] = []
     for join, key in joins.items():
         own = {join.first, join.second, key}
-        touched, rest = [], []
+        touched: list[set[Join]] = []
+        rest: list[set[Join]] = []
         for group in groups:
             others = {key for one in group for key in (one.first, one.second, joins[one])}
             (touched if own & others else rest).append(group)

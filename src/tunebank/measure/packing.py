@@ -20,10 +20,10 @@ from tvm import ir, tirx
 from tvm.s_tir import SBlock
 
 from tunebank.kernel import block_sites
+from tunebank.schedule.product_program import PACKING
 from tunebank.schedule.winograd import ATTRIBUTE, WEIGHT
 
 Array = np.ndarray[Any, Any]
-_ANNOTATION = "meta_schedule.layout_rewrite_preproc"
 
 _OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
     tirx.Add: operator.add,
@@ -31,6 +31,7 @@ _OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
     tirx.Mul: operator.mul,
     tirx.FloorDiv: operator.floordiv,
     tirx.FloorMod: operator.mod,
+    tirx.Min: np.minimum,
 }
 
 
@@ -106,7 +107,7 @@ def packings(module: ir.IRModule) -> list[Packing]:
     return [
         BlockPacking(positions[site.block.body.value.source], site.block)
         for site in block_sites(func)
-        if _ANNOTATION in site.block.annotations
+        if PACKING in site.block.annotations
     ]
 
 

@@ -14,7 +14,7 @@ from tunebank.kernel import Kernel
 from tunebank.schedule.lines import Chain, Parameters, as_chain, fits
 from tunebank.schedule.panels import uneven
 from tunebank.schedule.pointwise import begin_program, rebuilt, store_steps, unravelled
-from tunebank.schedule.product_program import ProductProgram
+from tunebank.schedule.product_program import Panel, ProductProgram
 
 _MOST_ACROSS = 7
 _MOST_UNROLLED = 128
@@ -49,22 +49,23 @@ class _Program(ProductProgram):
     def module(self) -> ir.IRModule:
         """The program."""
         batch, height, _, _ = self._window.shape
-        with IRBuilder() as builder, T.prim_func():
+        with IRBuilder() as builder, T.prim_func(s_tir=True):
             self._buffers = begin_program(self._chain.kernel)
-            self._prepare_x()
-            extents = [batch, self._groups, self._bands]
-            with T.parallel(0, batch * self._groups * self._bands) as task:
-                image, group, band = unravelled(task, extents)
-                first = self._first_column(group)
-                panel = self._panel({}, first)
-                reach, columns = self._window.reach, self._chain.padded[1]
-                self._kept = T.alloc_buffer((reach, columns, self._columns), "float32")
-                self._surround()
-                start = tirx.floordiv(band * height, self._bands)
-                stop = tirx.floordiv((band + 1) * height, self._bands)
-                with T.serial(0, stop - start) as number:
-                    self._new_lines(image, start + number, number, first, panel)
-                    self._slide(image, start + number, first)
+            with self._program():
+                self._prepare_x()
+                extents = [batch, self._groups, self._bands]
+                with T.parallel(0, batch * self._groups * self._bands) as task:
+                    image, group, band = unravelled(task, extents)
+                    first = self._first_column(group)
+                    panel = self._panel({}, group, first)
+                    reach, columns = self._window.reach, self._chain.padded[1]
+                    self._kept = T.alloc_buffer((reach, columns, self._columns), "float32")
+                    self._surround()
+                    start = tirx.floordiv(band * height, self._bands)
+                    stop = tirx.floordiv((band + 1) * height, self._bands)
+                    with T.serial(0, stop - start) as number:
+                        self._new_lines(image, start + number, number, first, panel)
+                        self._slide(image, start + number, first)
         return ir.IRModule({"main": builder.get()})
 
     def _surround(self) -> None:
@@ -80,7 +81,7 @@ class _Program(ProductProgram):
         value = self._chain.padding.value
         self._each_vector(lambda k: T.buffer_store(self._kept, value, [slot, column, k]))
 
-    def _new_lines(self, image: Any, y: Any, number: Any, first: Any, panel: Any) -> None:
+    def _new_lines(self, image: Any, y: Any, number: Any, first: Any, panel: Panel) -> None:
         """Computes the lines that the window at y reaches over and the one before it did not."""
         reach = self._window.reach
         new = min(reach, self._window.stride[0])
@@ -88,7 +89,7 @@ class _Program(ProductProgram):
         with T.serial(0, reach - known) as step:
             self._line(image, y * self._window.stride[0] + known + step, first, panel)
 
-    def _line(self, image: Any, line: Any, first: Any, panel: Any) -> None:
+    def _line(self, image: Any, line: Any, first: Any, panel: Panel) -> None:
         top, height = self._chain.padding.top, self._product.extents[1]
         n, y = self._product.axes[:2]
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from tvm import ir, tirx
@@ -16,6 +17,11 @@ from tvm.tirx.script.builder import ir as T  # noqa: N812
 
 from tunebank.schedule.panels import Product, uneven
 from tunebank.schedule.pointwise import element, rebuilt, unravelled
+
+PACKING = "meta_schedule.layout_rewrite_preproc"
+"""Marks a block that packs a parameter, which may be done beforehand; TVM's name."""
+
+Panel = Callable[[Any, Any], Any]
 
 
 class ProductProgram(ABC):
@@ -38,6 +44,8 @@ class ProductProgram(ABC):
         self._groups = math.ceil(self._wanted / self._columns)
         self._buffers: dict[Any, Any] = {}
         self._producers = dict(product.producers)  # those that are computed in place
+        self._packed: Any = None
+        """W as (groups of columns, steps of the sum, columns), where it is packed beforehand."""
 
     @abstractmethod
     def _finish(self, axes: Mapping[Any, Any], column: Any, lane: Any, total: Any) -> None:
@@ -79,8 +87,47 @@ class ProductProgram(ABC):
                 store(last // self._lanes * self._lanes + rest)
         self._buffers[buffer] = held
 
-    def _panel(self, axes: Mapping[Any, Any], first: Any) -> Any:
-        """W's values for a group of columns."""
+    @contextmanager
+    def _program(self) -> Iterator[None]:
+        """The program; before it W is packed, if it is a constant: when the model is compiled."""
+        if self._is_packed():
+            self._pack()
+        yield
+
+    def _is_packed(self) -> bool:
+        product = self._product
+        own = [product.axes[p] for p in (*product.reduced, product.column)]
+        indices = product.w.indices
+        return (
+            product.has_constant_w
+            and self._wanted % self._columns == 0
+            and len(indices) == len(own)
+            and all(any(index.same_as(axis) for index in indices) for axis in own)
+        )
+
+    def _pack(self) -> None:
+        product = self._product
+        reduced = [product.extents[position] for position in product.reduced]
+        shape = [self._groups, math.prod(reduced), self._columns]
+        self._packed = T.sblock_alloc_buffer(shape, "float32")
+        extents = [tirx.IntImm("int64", int(extent)) for extent in product.w.source.shape]
+        with T.grid(*extents) as loops, T.sblock("pack"):
+            axes = T.axis.remap("S" * len(extents), list(loops))
+            at = dict(zip(product.w.indices, axes, strict=True))
+            number = _number([at[product.axes[p]] for p in product.reduced], reduced)
+            column = at[product.axes[product.column]]
+            group, lane = column // self._columns, column % self._columns
+            T.reads(self._buffers[product.w.source][tuple(axes)])
+            T.writes(self._packed[group, number, lane])
+            T.sblock_attr({PACKING: True})
+            value = self._buffers[product.w.source][tuple(axes)]
+            T.buffer_store(self._packed, value, [group, number, lane])
+
+    def _panel(self, axes: Mapping[Any, Any], group: Any, first: Any) -> Panel:
+        """W's values for a group of columns: step of the sum and column to the value."""
+        if self._packed is not None:
+            packed = self._packed
+            return lambda number, lane: packed[group, number, lane]
         product = self._product
         reduced = [product.extents[position] for position in product.reduced]
         panel = T.alloc_buffer((math.prod(reduced), self._columns), "float32")
@@ -93,9 +140,9 @@ class ProductProgram(ABC):
                 T.buffer_store(panel, rebuilt(product.w, place, self._load), [number, column])
 
             self._each_vector(copy)
-        return panel
+        return lambda number, lane: panel[number, lane]
 
-    def _rows(self, axes: Mapping[Any, Any], first: Any, panel: Any) -> None:
+    def _rows(self, axes: Mapping[Any, Any], first: Any, panel: Panel) -> None:
         """All rows at a place, in tiles of two sizes."""
         begin = 0
         for count, rows in uneven(self._product.rows, self._most_rows):
@@ -104,7 +151,7 @@ class ProductProgram(ABC):
                     self._tile(axes, begin + tile * rows, rows, first, panel)
             begin += count * rows
 
-    def _tile(self, axes: Mapping[Any, Any], top: Any, rows: int, first: Any, panel: Any) -> None:
+    def _tile(self, axes: Mapping[Any, Any], top: Any, rows: int, first: Any, panel: Panel) -> None:
         product = self._product
         sums = T.alloc_buffer((rows, self._columns), "float32", scope="local")
         for i in range(rows):
@@ -118,7 +165,7 @@ class ProductProgram(ABC):
                 known = {**self._at_row(axes, top + i), **dict(zip(names, steps, strict=True))}
                 value = rebuilt(product.x, known, self._load)
 
-                self._each_vector(lambda k: _add(sums, (i, k), value, panel[number, k]))  # noqa: B023
+                self._each_vector(lambda k: _add(sums, (i, k), value, panel(number, k)))  # noqa: B023
         for i in range(rows):
             known = self._at_row(axes, top + i)
             self._each_vector(lambda k: self._finish(known, first, k, sums[i, k]))  # noqa: B023

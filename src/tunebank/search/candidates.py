@@ -66,7 +66,7 @@ class Candidates:
         self._seen: set[object] = set()
         self._held: deque[Proposal] = deque()
         self._offers: dict[str, deque[Candidate]] = {}
-        ranked = rank(kernel, donors, space.sketches, device)
+        ranked = rank(kernel, donors, space.sketches, device) if donors else []
         ranked = [one for one in ranked if winograd or not is_winograd(one.trace)]
         self.default, relatives = self._defaults()
         others = [*relatives, *(self._winograd() if winograd else [])]

@@ -1,9 +1,7 @@
 """Which kernels of a model are made one: a convolution and the window over its results.
 
-The joint kernel never writes what is between the two. It is judged by its cost in multiply-adds
-alone (`schedule/lines.py`): where that is near the peak rate, two kernels can't do as well, since
-they do the same work, and write and read what is between them. Convolutions that Winograd's
-filtering suits are left to it.
+The joint kernel never writes what is between the two; see `schedule/lines.py` for when that is
+faster. Convolutions that Winograd's filtering suits are left to it.
 """
 
 from __future__ import annotations
@@ -11,10 +9,8 @@ from __future__ import annotations
 from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.model import Join, Model, possible_joins
-from tunebank.schedule.lines import least_cost, may_slide
+from tunebank.schedule.lines import is_worthwhile, may_slide
 from tunebank.schedule.winograd import suitable
-
-_MOST_COST = 1.4
 
 
 def worthwhile_joins(model: Model, device: Device, *, winograd: bool) -> dict[Join, str]:
@@ -31,4 +27,4 @@ def worthwhile_joins(model: Model, device: Device, *, winograd: bool) -> dict[Jo
         return first.anchor is not None and not is_left and may_slide(second)
 
     found = possible_joins(model, accept)
-    return {join: one.key for join, one in found.items() if least_cost(one, device) <= _MOST_COST}
+    return {join: one.key for join, one in found.items() if is_worthwhile(one, device)}

@@ -131,7 +131,8 @@ class _Reuse:
         interrupted = False
         for kernel in self._model.kernels:
             donors: list[Donor] = []
-            if not interrupted:
+            is_joint = kernel.key in self._joins.values()  # donors schedule one of its two parts
+            if not interrupted and not is_joint:
                 try:
                     excluded = self._settings.exclude_sources
                     donors = match(kernel, self._bank, exclude_sources=excluded)
