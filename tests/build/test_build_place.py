@@ -20,8 +20,8 @@ from tunebank.build.place import placed_module
 from tunebank.device import Device, detect_device
 from tunebank.measure.fake import FakeMeasurer
 from tunebank.model import Model, load_model, main_functions
-from tunebank.schedule import Scheduled
-from tunebank.search import Plan, ReuseSettings, reuse
+from tunebank.schedule import Scheduled, Space, default_traces
+from tunebank.search import Choice, Plan, ReuseSettings, reuse
 from tunebank.search.sharing import packing_at, weight_groups
 
 WIDTH = 400
@@ -129,12 +129,22 @@ def test_functions_share_the_packed_constants(model: Model, here: Device) -> Non
 
 
 def test_other_packings_are_other_constants(model: Model, here: Device) -> None:
-    alone = replace(model, functions=model.functions[:1])  # so that no kernel heeds another
-    plan = default_plan(alone, here)
-    differ = [len(packings) > 1 for packings in shared_packings(model, plan)]
-    assert any(differ), "alone they want one packing anyway: shows nothing"
+    plan = default_plan(model, here)
+    key = next(iter(weight_groups(model)[0].positions))
+    choice = plan.choices[key]
+    space = Space(choice.kernel, here)
+    scheduled = [space.apply(trace) for trace in default_traces(space)]
+    others = [one for one in scheduled if packing_at(one.module, 1) != _packing(choice)]
+    changed = replace(choice, scheduled=others[0])
+    plan = replace(plan, choices={**plan.choices, key: changed})
+    assert max(len(packings) for packings in shared_packings(model, plan)) == 2
     one, other = constants(placed_module(model, plan))
     assert any(not a.same_as(b) for a, b in zip(one, other, strict=True))
+
+
+def _packing(choice: Choice) -> str:
+    assert choice.scheduled is not None
+    return packing_at(choice.scheduled.module, 1)
 
 
 def test_unmeasured_two_sets_of_shapes_take_the_room_of_one(

@@ -133,7 +133,7 @@ def _program(found: _Pixels, device: Device) -> ir.IRModule:
     parts = _PARTS_PER_THREAD * device.threads if pixels * channels > _LEAST_VALUES else 1
     parts = min(parts, pixels)
     each = math.ceil(pixels / parts)
-    with IRBuilder() as builder, T.prim_func():
+    with IRBuilder() as builder, T.prim_func(s_tir=True):
         buffers = begin_program(found.kernel)
 
         def load(buffer: Any, place: list[Any]) -> Any:

@@ -77,7 +77,7 @@ def planes_module(kernel: Kernel) -> ir.IRModule:
     if found is None:
         raise ValueError("no transpose of planes and pixels")
     extents = [found.shape[axis] for axis in found.others]
-    with IRBuilder() as builder, T.prim_func():
+    with IRBuilder() as builder, T.prim_func(s_tir=True):
         parameters = begin_program(found.kernel)
         with T.parallel(0, math.prod(extents)) as row:
             place: list[Any] = [None] * len(found.shape)

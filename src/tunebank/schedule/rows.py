@@ -171,7 +171,7 @@ class _Program:
 
     def module(self) -> ir.IRModule:
         """The program."""
-        with IRBuilder() as builder, T.prim_func():
+        with IRBuilder() as builder, T.prim_func(s_tir=True):
             self._buffers = begin_program(self._rows.kernel)
             with T.parallel(0, math.prod(self._rows.extents)) as number:
                 place = unravelled(number, self._rows.extents)

@@ -68,7 +68,7 @@ class _Program:
 
     def module(self) -> ir.IRModule:
         """The program."""
-        with IRBuilder() as builder, T.prim_func():
+        with IRBuilder() as builder, T.prim_func(s_tir=True):
             self._begin()
             blocks = math.ceil(self._count / self._given.tiles)
             with T.parallel(0, blocks) as block:
