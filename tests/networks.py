@@ -30,3 +30,36 @@ def write_small_network(folder: Path, *, repeated: int = 3) -> Path:
     path = folder / "small.onnx"
     onnx.save(small_network(repeated=repeated), str(path))
     return path
+
+
+def write_separable_network(
+    folder: Path,
+    *,
+    inputs: int = 16,
+    expansion: int = 1,
+    is_read_twice: bool = False,
+    is_output: bool = False,
+) -> Path:
+    """An expansion of 16 channels to 96, a depthwise convolution, and a projection, as a file.
+
+    Args:
+        folder: where to write it.
+        inputs: channels of the image.
+        expansion: window of the first convolution.
+        is_read_twice: whether a second kernel reads the expansion.
+        is_output: whether the expansion is what the network returns, too.
+    """
+    g = GraphBuilder()
+    x = g.conv_bn("x", inputs, 96, kernel=expansion)
+    y = g.conv_bn(x, 96, 96, kernel=3, groups=96)
+    y = g.conv_bn(y, 96, 24, kernel=1, act="")
+    if is_read_twice:
+        y = g.op("Add", y, g.conv_bn(x, 96, 24, kernel=1, act=""))
+    shape = (1, 24, 48, 48)
+    model = g.finish("separable", y, input_shape=(1, inputs, 48, 48), output_shape=shape)
+    if is_output:
+        float32 = onnx.TensorProto.FLOAT
+        model.graph.output.append(onnx.helper.make_tensor_value_info(x, float32, [1, 96, 48, 48]))
+    path = folder / "separable.onnx"
+    onnx.save(model, str(path))
+    return path

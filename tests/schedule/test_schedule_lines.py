@@ -13,14 +13,13 @@ from tunebank.kernel import Kernel
 from tunebank.measure import LocalMeasurer
 from tunebank.model import load_model, possible_joins
 from tunebank.schedule import IllegalScheduleError, Space, Trace, default_schedule
+from tunebank.schedule.chain import as_chain, may_slide
 from tunebank.schedule.lines import (
     KIND,
     Parameters,
-    as_chain,
     fits,
     is_worthwhile,
     lines_traces,
-    may_slide,
     parameters_of,
     to_trace,
 )

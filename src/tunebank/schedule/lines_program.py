@@ -11,7 +11,8 @@ from tvm.tirx.script.builder import ir as T  # noqa: N812
 
 from tunebank.device import Device
 from tunebank.kernel import Kernel
-from tunebank.schedule.lines import Chain, Parameters, as_chain, fits
+from tunebank.schedule.chain import Chain, as_chain
+from tunebank.schedule.lines import Parameters, fits
 from tunebank.schedule.panels import uneven
 from tunebank.schedule.pointwise import begin_program, rebuilt, store_steps, unravelled
 from tunebank.schedule.product_program import Panel, ProductProgram

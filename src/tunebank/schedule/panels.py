@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import astuple, dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -36,7 +36,7 @@ from tunebank.schedule.registers import (
     tile_efficiency,
     whole_vectors_efficiency,
 )
-from tunebank.schedule.trace import Trace, one_step
+from tunebank.schedule.trace import Trace, one_step, whole_numbers
 
 KIND = "Panels"
 
@@ -159,10 +159,7 @@ def parameters_of(trace: Trace) -> Parameters:
     Raises:
         ValueError: they are none.
     """
-    values = trace.instructions[0].attributes
-    if len(values) != len(fields(Parameters)) or any(type(value) is not int for value in values):
-        raise ValueError("not the parameters of a Panels schedule")
-    return Parameters(*values)
+    return Parameters(*whole_numbers(trace, 3))
 
 
 def fits(product: Product, device: Device, parameters: Parameters) -> bool:

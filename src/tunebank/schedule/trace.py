@@ -112,6 +112,23 @@ def one_step(kind: str, *attributes: int) -> Trace:
     return Trace(Steps([Instruction(kind, (), attributes, ())]), {})
 
 
+def whole_numbers(trace: Trace, count: int) -> tuple[int, ...]:
+    """The attributes of such a trace.
+
+    Args:
+        trace: of one step.
+        count: how many there are to be.
+
+    Raises:
+        ValueError: there are others.
+    """
+    (step, *more) = trace.instructions
+    values = step.attributes
+    if more or len(values) != count or any(type(value) is not int for value in values):
+        raise ValueError(f"not the parameters of a {step.kind} schedule")
+    return tuple(values)
+
+
 def canonical_trace(trace_json: Sequence[Any], blocks: Sequence[str]) -> str:
     """The text of a trace in MetaSchedule's JSON form; see `Trace.from_json`."""
     return Trace.from_json(trace_json, blocks).text

@@ -19,13 +19,13 @@ A schedule of this kind is a trace of one step, `Winograd`, whose attributes are
 from __future__ import annotations
 
 import math
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass
 from functools import lru_cache
 
 from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.schedule.convolution import Convolution, as_convolution
-from tunebank.schedule.trace import Trace, one_step
+from tunebank.schedule.trace import Trace, one_step, whole_numbers
 
 KIND = "Winograd"
 ATTRIBUTE = "tunebank.winograd"
@@ -116,12 +116,7 @@ def parameters_of(trace: Trace) -> Parameters | None:
     """
     if not is_winograd(trace):
         return None
-    values = trace.instructions[0].attributes
-    if len(trace.instructions) > 1 or len(values) != len(fields(Parameters)):
-        raise ValueError("not the parameters of a Winograd schedule")
-    if any(type(value) is not int for value in values):
-        raise ValueError("not the parameters of a Winograd schedule")
-    return Parameters(*values)
+    return Parameters(*whole_numbers(trace, 4))
 
 
 def error_growth(trace: Trace, kernel: Kernel) -> float:

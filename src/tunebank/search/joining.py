@@ -9,7 +9,8 @@ from __future__ import annotations
 from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.model import Join, Model, possible_joins
-from tunebank.schedule.lines import is_worthwhile, may_slide
+from tunebank.schedule.chain import may_slide
+from tunebank.schedule.lines import is_worthwhile
 from tunebank.schedule.winograd import suitable
 
 
