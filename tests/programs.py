@@ -63,7 +63,12 @@ def conv2d(
 
 
 def depthwise_conv2d(
-    *, size: int = 8, channels: int = 16, window: int = 3, names: str = ""
+    *,
+    size: int = 8,
+    channels: int = 16,
+    window: int = 3,
+    epilogue: Sequence[str] = (),
+    names: str = "",
 ) -> tirx.PrimFunc:
     """A depthwise convolution of (1, size, size, channels)."""
     x = te.placeholder((1, size, size, channels), name=f"{names}x")
@@ -75,7 +80,7 @@ def depthwise_conv2d(
         lambda n, y, z, c: te.sum(padded(n, y + ry, z + rx, c) * w(ry, rx, c), axis=[ry, rx]),
         name=f"{names}depthwise",
     )
-    return _function([x, w], result, (), names)
+    return _function([x, w], result, epilogue, names)
 
 
 def matmul(
@@ -101,15 +106,23 @@ def matmul(
 
 
 def pool(
-    *, size: int = 8, channels: int = 16, window: int = 2, how: str = "max", names: str = ""
+    *,
+    size: int = 8,
+    channels: int = 16,
+    window: int = 2,
+    stride: int | None = None,
+    how: str = "max",
+    names: str = "",
 ) -> tirx.PrimFunc:
-    """Pooling of (1, size, size, channels) with windows side by side."""
+    """Pooling of (1, size, size, channels), with windows side by side unless a stride is given."""
+    step = stride or window
+    out = (size - window) // step + 1
     x = te.placeholder((1, size, size, channels), name=f"{names}x")
     ry, rx = (te.reduce_axis((0, window), name=f"{names}r{axis}") for axis in "yx")
     reducer = te.max if how == "max" else te.sum
     result = te.compute(
-        (1, size // window, size // window, channels),
-        lambda n, y, z, c: reducer(x(n, y * window + ry, z * window + rx, c), axis=[ry, rx]),
+        (1, out, out, channels),
+        lambda n, y, z, c: reducer(x(n, y * step + ry, z * step + rx, c), axis=[ry, rx]),
         name=f"{names}pool",
     )
     return _function([x], result, (), names)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -24,6 +24,7 @@ from tunebank.kernel import BlockSite, Kernel
 from tunebank.kernel.expressions import loads
 from tunebank.schedule.panels import Product, product_at
 from tunebank.schedule.pointwise import (
+    IF_THEN_ELSE,
     Reduction,
     Step,
     as_reduction,
@@ -64,11 +65,40 @@ class Window:
 
 @dataclass(frozen=True)
 class Padding:
-    """What surrounds an image: lines above, columns to the left, and the value there."""
+    """What surrounds an image before a window slides over it.
 
+    Attributes:
+        height: of the image, in lines.
+        width: of it, in columns.
+        top: lines above it.
+        left: columns to its left.
+        value: what lies there.
+    """
+
+    height: int
+    width: int
     top: int = 0
     left: int = 0
     value: Any = None
+
+
+@dataclass(frozen=True)
+class Slide:
+    """A kernel that slides a window over an image.
+
+    Attributes:
+        kernel: the kernel.
+        image: the buffer that is the image.
+        producers: what computes its values, by what it writes; none if it is a parameter.
+        padding: what surrounds it before the window slides over it.
+        window: the window.
+    """
+
+    kernel: Kernel
+    image: Any
+    producers: Mapping[Any, Step]
+    padding: Padding
+    window: Window
 
 
 @dataclass(frozen=True)
@@ -121,6 +151,30 @@ def as_chain(kernel: Kernel) -> Chain | None:
     return Chain(kernel, product, between, padding, window) if is_image else None
 
 
+@lru_cache(maxsize=512)
+def as_slide(kernel: Kernel) -> Slide | None:
+    """The kernel as a window over an image; None if it is something else."""
+    if kernel.anchor is None or sum(site.reduces for site in kernel.sites) != 1:
+        return None
+    window = _window(kernel, kernel.anchor)
+    steps = [as_step(site) for site in kernel.sites[1 : kernel.anchor]]
+    if window is None or None in steps:
+        return None
+    producers = {step.result: step for step in steps if step is not None}
+    image, padding = window.source, _padding((), window.source, window.source)
+    step = producers.get(image)
+    if step is not None and isinstance(step.value, ir.Call):
+        for load in loads(step.value):
+            padded = _padding(kernel.sites[kernel.anchor - 1 : kernel.anchor], load.source, image)
+            image, padding = (load.source, padded) if padded is not None else (image, padding)
+    params = list(kernel.func.params)
+    known = [*params, *producers, window.reduction.result, *(one.result for one in window.steps)]
+    values = [one.value for one in (*producers.values(), *window.steps)]
+    if padding is None or any(one.source not in known for value in values for one in loads(value)):
+        return None
+    return Slide(kernel, image, producers, padding, window)
+
+
 def _product(kernel: Kernel, first: int, second: int) -> tuple[Product | None, int]:
     """The sum with as many of the blocks after it as are its steps, and where they end."""
     for end in range(second, first, -1):
@@ -138,7 +192,8 @@ def _window(kernel: Kernel, position: int) -> Window | None:
     shape = tuple(site.extents[axis] for axis in site.spatial_loops)
     steps = steps_after(kernel.sites[position + 1 :], found.result, shape)
     params = list(kernel.func.params)
-    read = [load for load in loads(found.value) if load.source not in params]
+    is_pooling = isinstance(found.value, ir.TensorLoad)
+    read = [one for one in loads(found.value) if is_pooling or one.source not in params]
     if steps is None or len(read) != 1:
         return None
     moves = _moves(read[0], found)
@@ -197,14 +252,15 @@ def _dot(weights: Sequence[int], place: Sequence[int]) -> int:
 
 def _padding(sites: Sequence[BlockSite], between: Any, source: Any) -> Padding | None:
     """What the blocks between the two put around an image; None if they do something else."""
+    shape = [int(extent) for extent in between.shape]
     if not sites:
-        return Padding() if source == between else None
+        return Padding(shape[1], shape[2]) if source == between else None
     step = as_step(sites[0]) if len(sites) == 1 else None
     if step is None or step.result != source or len(step.axes) != _IMAGE_AXES:
         return None
     if not isinstance(step.value, ir.Call) or len(step.value.args) != 3:
         return None
-    if getattr(step.value.op, "name", "") != "prim.if_then_else":
+    if getattr(step.value.op, "name", "") != IF_THEN_ELSE:
         return None
     inside, load, value = step.value.args
     if not isinstance(load, ir.TensorLoad) or load.source != between:
@@ -216,18 +272,16 @@ def _padding(sites: Sequence[BlockSite], between: Any, source: Any) -> Padding |
     if [move[:-1] for move in moves if move is not None] != one_to_one:
         return None
     n, y, x, k = (move[-1] for move in moves if move is not None)
-    found = Padding(-y, -x, value)
-    shape = [int(extent) for extent in between.shape]
+    found = Padding(shape[1], shape[2], top=-y, left=-x, value=value)
     is_image = n == k == 0 and found.top >= 0 and found.left >= 0
     padded = [int(extent) for extent in source.shape]
-    return found if is_image and _is_inside(inside, step.axes, found, shape, padded) else None
+    return found if is_image and _is_inside(inside, step.axes, found, padded) else None
 
 
 def _is_inside(
     condition: Any,
     axes: Sequence[Any],
     padding: Padding,
-    shape: Sequence[int],
     padded: Sequence[int],
 ) -> bool:
     """Whether a condition holds on the image and nowhere around it, tried at its corners."""
@@ -235,8 +289,8 @@ def _is_inside(
     lines, columns = (
         {at: begin <= at < end for at in (begin - 1, begin, end - 1, end) if 0 <= at < whole}
         for begin, end, whole in (
-            (top, top + shape[1], padded[1]),
-            (left, left + shape[2], padded[2]),
+            (top, top + padding.height, padded[1]),
+            (left, left + padding.width, padded[2]),
         )
     )
     if next(loads(condition), None) is not None:

@@ -21,6 +21,7 @@ from tunebank.kernel import Kernel
 from tunebank.schedule.estimate import unroll_choice
 from tunebank.schedule.lines import lines_traces
 from tunebank.schedule.panels import panels_traces
+from tunebank.schedule.pieces import pieces_trace
 from tunebank.schedule.pixels import pixels_trace
 from tunebank.schedule.planes import planes_trace
 from tunebank.schedule.registers import anchor_tiles
@@ -29,6 +30,7 @@ from tunebank.schedule.rows import rows_trace
 from tunebank.schedule.space import IllegalScheduleError, Scheduled, Space
 from tunebank.schedule.tiles import nearest_divisor
 from tunebank.schedule.trace import Trace
+from tunebank.schedule.windows import windows_trace
 
 _REDUCTION_TILE = 64
 _TILES = 3
@@ -40,12 +42,7 @@ def default_traces(space: Space) -> list[Trace]:
     """Default schedules of a kernel, the preferred one first; any of them may be illegal."""
     if lines := lines_traces(space.kernel, space.device):
         return lines  # sketches tile one of the kernel's two reductions, not both together
-    own = (
-        pixels_trace(space.kernel, space.device),
-        rows_trace(space.kernel),
-        planes_trace(space.kernel),
-        *panels_traces(space.kernel, space.device, clearly=True),
-    )
+    first = _own_programs(space, clearly=True)
     # Sketches come from least to most fused; the middle one suits most kernels.
     order = sorted(range(len(space.sketches)), key=lambda index: abs(index - 1))
     traces = [
@@ -53,9 +50,22 @@ def default_traces(space: Space) -> list[Trace]:
         for tile in anchor_tiles(space.kernel, space.device, count=_TILES) or [{}]
         for index in order
     ]
-    first = [trace for trace in own if trace is not None]
-    last = panels_traces(space.kernel, space.device, clearly=False)
+    last = _own_programs(space, clearly=False)
     return list({trace.identity: trace for trace in [*first, *traces, *last]}.values())
+
+
+def _own_programs(space: Space, *, clearly: bool) -> list[Trace]:
+    """Programs of our own: those that are sure to pay, or also those that are worth a try."""
+    kernel, device = space.kernel, space.device
+    found = [
+        pixels_trace(kernel, device),
+        rows_trace(kernel),
+        planes_trace(kernel),
+        windows_trace(kernel, device, clearly=clearly),
+        pieces_trace(kernel, clearly=clearly),
+        *panels_traces(kernel, device, clearly=clearly),
+    ]
+    return [trace for trace in found if trace is not None]
 
 
 def default_schedule(space: Space) -> Scheduled | None:

@@ -20,6 +20,9 @@ from tvm_ffi import structural_equal
 from tunebank.kernel import BlockSite, Kernel
 from tunebank.kernel.expressions import loads
 
+IF_THEN_ELSE = "prim.if_then_else"
+"""The operator that evaluates one of its branches alone."""
+
 Load = Callable[[Any, list[Any]], Any]
 """Makes the expression for an element: given a buffer of the kernel and indices."""
 
@@ -190,6 +193,13 @@ def element(buffer: Any, place: list[Any], load: Load, producers: Mapping[Any, S
     return rebuilt(step.value, axes, lambda b, at: element(b, at, load, producers))
 
 
+def first_of_group(group: Any, size: int, extent: int) -> Any:
+    """Where a group of elements begins; the last overlaps the one before it, if it must."""
+    if extent % size == 0:
+        return group * size
+    return tirx.min(group * size, extent - size)
+
+
 def unravelled(number: Any, extents: Sequence[int]) -> list[Any]:
     """The indices of an element by its number, the last index running fastest."""
     place, rest = [], number
@@ -199,8 +209,20 @@ def unravelled(number: Any, extents: Sequence[int]) -> list[Any]:
     return place[::-1]
 
 
-def rebuilt(expression: Any, axes: Mapping[Any, Any], load: Load) -> Any:
+def rebuilt(
+    expression: Any,
+    axes: Mapping[Any, Any],
+    load: Load,
+    decide: Callable[[Any], bool | None] = lambda condition: None,
+) -> Any:
     """An expression with its axes replaced, and its elements made anew.
+
+    Args:
+        expression: the expression.
+        axes: by axis what takes its place.
+        load: makes an element.
+        decide: whether a condition, made anew, is known to hold or not: then the other branch is
+            left out.
 
     Raises:
         ValueError: it has a part of another kind.
@@ -213,13 +235,17 @@ def rebuilt(expression: Any, axes: Mapping[Any, Any], load: Load) -> Any:
         return _as(axes[expression], str(expression.ty.dtype))
 
     def again(part: Any) -> Any:
-        return rebuilt(part, axes, load)
+        return rebuilt(part, axes, load, decide)
 
     if isinstance(expression, ir.TensorLoad):
         return load(expression.source, [again(index) for index in expression.indices])
-    if isinstance(expression, tirx.Select):
-        parts = (expression.condition, expression.true_value, expression.false_value)
-        return tirx.Select(*map(again, parts))
+    if (branches := _branches(expression)) is not None:
+        condition = again(branches[0])
+        known = decide(condition)
+        if known is not None:
+            return again(branches[1] if known else branches[2])
+        if isinstance(expression, tirx.Select):
+            return tirx.Select(condition, again(branches[1]), again(branches[2]))
     if isinstance(expression, tirx.Cast):
         return tirx.Cast(str(expression.ty.dtype), again(expression.value))
     if isinstance(expression, tirx.Not):
@@ -230,6 +256,16 @@ def rebuilt(expression: Any, axes: Mapping[Any, Any], load: Load) -> Any:
         arguments = [again(argument) for argument in expression.args]
         return ir.Call(expression.op, arguments, expression.attrs, ret_ty=expression.ty)
     raise ValueError(f"{type(expression).__name__} in a kernel's expression")
+
+
+def _branches(expression: Any) -> tuple[Any, Any, Any] | None:
+    """Of a choice between two values its condition and both; None if it is something else."""
+    if isinstance(expression, tirx.Select):
+        return expression.condition, expression.true_value, expression.false_value
+    if isinstance(expression, ir.Call) and getattr(expression.op, "name", "") == IF_THEN_ELSE:
+        condition, value, other = expression.args
+        return condition, value, other
+    return None
 
 
 def same(found: Sequence[Any], wanted: Sequence[Any]) -> bool:

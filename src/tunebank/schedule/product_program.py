@@ -16,7 +16,7 @@ from tvm import ir, tirx
 from tvm.tirx.script.builder import ir as T  # noqa: N812
 
 from tunebank.schedule.panels import Product, uneven
-from tunebank.schedule.pointwise import element, rebuilt, unravelled
+from tunebank.schedule.pointwise import element, first_of_group, rebuilt, unravelled
 
 PACKING = "meta_schedule.layout_rewrite_preproc"
 """Marks a block that packs a parameter, which may be done beforehand; TVM's name."""
@@ -59,10 +59,7 @@ class ProductProgram(ABC):
         """
 
     def _first_column(self, group: Any) -> Any:
-        """Where a group of columns begins; the last overlaps the one before it, if it must."""
-        if self._wanted % self._columns == 0:
-            return group * self._columns
-        return tirx.min(group * self._columns, self._wanted - self._columns)
+        return first_of_group(group, self._columns, self._wanted)
 
     def _prepare_x(self) -> None:
         """Computes what X is read from, such as a padded image, once and for all; no mere copy."""

@@ -6,6 +6,8 @@
     Planes      transposes of images of few channels
     Panels      matrix products and convolutions of extents that have no good divisors
     Lines       convolutions and the window that slides over their results
+    Windows     depthwise convolutions and poolings
+    Pieces      concatenations and their like
 
 Each is a trace of one step, so that records, donors and plans hold it as they hold any other.
 """
@@ -17,13 +19,13 @@ from tvm.s_tir import SBlock, SBlockRealize
 
 from tunebank.device import Device
 from tunebank.kernel import Kernel
-from tunebank.schedule import lines, panels, pixels, planes, rows, winograd
+from tunebank.schedule import lines, panels, pieces, pixels, planes, rows, windows, winograd
 from tunebank.schedule.lines_program import lines_module
 from tunebank.schedule.panels_program import panels_module
 from tunebank.schedule.trace import Trace
 from tunebank.schedule.winograd_program import winograd_module
 
-KINDS = (winograd.KIND, rows.KIND, pixels.KIND, planes.KIND, panels.KIND, lines.KIND)
+KINDS = tuple(one.KIND for one in (winograd, rows, pixels, planes, panels, lines, windows, pieces))
 
 
 def is_own_program(trace: Trace) -> bool:
@@ -48,11 +50,17 @@ def own_program(trace: Trace, kernel: Kernel, device: Device) -> ir.IRModule | N
         return _with_root(panels_module(kernel, device, panels.parameters_of(trace)))
     if step.kind == lines.KIND:
         return _with_root(lines_module(kernel, device, lines.parameters_of(trace)))
+    if step.kind == windows.KIND:
+        return _with_root(windows.windows_module(kernel, device, trace))
     if step.inputs or step.attributes or step.outputs:
         raise ValueError(f"{step.kind} has no parameters")
     if step.kind == planes.KIND:
         return _with_root(planes.planes_module(kernel))
-    make = rows.rows_module if step.kind == rows.KIND else pixels.pixels_module
+    make = {
+        rows.KIND: rows.rows_module,
+        pixels.KIND: pixels.pixels_module,
+        pieces.KIND: pieces.pieces_module,
+    }[step.kind]
     return _with_root(make(kernel, device))
 
 

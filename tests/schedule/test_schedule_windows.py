@@ -1,0 +1,123 @@
+"""Windows and pieces: the numbers, and where they are the default."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from tvm import te, tirx
+
+from programs import depthwise_conv2d, elementwise, kernel, matmul, pool
+from tunebank.device import Device
+from tunebank.kernel import Kernel
+from tunebank.measure import LocalMeasurer
+from tunebank.schedule import IllegalScheduleError, Space, default_schedule, default_traces
+from tunebank.schedule.pieces import KIND as PIECES
+from tunebank.schedule.pieces import pieces_trace
+from tunebank.schedule.trace import one_step
+from tunebank.schedule.windows import KIND as WINDOWS
+from tunebank.schedule.windows import windows_trace
+
+
+def decoded(*, offset: int = 3) -> Kernel:
+    """Columns from two arrays, each in a way of its own, after a detector's last layer."""
+    x = te.placeholder((2, 5, 37), "float32", name="x")
+    y = te.placeholder((2, 5, 37), "float32", name="y")
+    squashed = te.compute(x.shape, lambda *at: te.exp(x[at]) / (te.exp(x[at]) + 1.0), "squashed")
+    moved = te.compute(
+        (2, 5, offset), lambda b, i, j: squashed[b, i, j] * 2.0 + y[b, i, j] * 0.5, "moved"
+    )
+    joined = te.compute(
+        (2, 5, 37),
+        lambda b, i, j: tirx.if_then_else(
+            j >= offset,
+            squashed[b, i, j],
+            tirx.if_then_else(i < 2, moved[b, i, j], moved[b, i, j] + 1.0),
+        ),
+        "joined",
+    )
+    return kernel(te.create_prim_func([x, y, joined]))
+
+
+def shuffled() -> Kernel:
+    """The same, its indices by division and remainder, as after a reshape."""
+    x = te.placeholder((6, 20), "float32", name="x")
+    y = te.placeholder((6, 20), "float32", name="y")
+    result = te.compute(
+        (12, 20),
+        lambda i, j: tirx.if_then_else(
+            i < 6,
+            te.tanh(x[(i * 20 + j) // 20 % 6, (i * 20 + j) % 20]) * 0.5 + 1.0,
+            (te.tanh(y[i - 6, j]) * 2.0 + 1.0) * 0.5,
+        ),
+        "result",
+    )
+    return kernel(te.create_prim_func([x, y, result]))
+
+
+WITH_WINDOWS: dict[str, Callable[[], Kernel]] = {
+    "depthwise": lambda: kernel(depthwise_conv2d(size=9, channels=40, epilogue=("bias", "relu"))),
+    "pooling": lambda: kernel(pool(size=9, channels=24, window=5, stride=1)),
+}
+WITH_PIECES: dict[str, Callable[[], Kernel]] = {"decoded": decoded, "shuffled": shuffled}
+
+
+def is_right(one: Kernel, kind: str, device: Device, measurer: LocalMeasurer, *given: int) -> bool:
+    scheduled = Space(one, device).apply(one_step(kind, *given))
+    (result,) = measurer.measure([scheduled], best_us={})
+    assert (result.status, result.error) == ("ok", None)
+    return result.checked
+
+
+@pytest.mark.parametrize("name", WITH_WINDOWS)
+@pytest.mark.parametrize("bands", [1, 3])
+def test_the_numbers_of_windows(
+    name: str, bands: int, device: Device, measurer: LocalMeasurer
+) -> None:
+    one = WITH_WINDOWS[name]()
+    assert windows_trace(one, device, clearly=False) is not None
+    assert is_right(one, WINDOWS, device, measurer, bands)
+
+
+@pytest.mark.parametrize("name", WITH_PIECES)
+def test_the_numbers_of_pieces(name: str, device: Device, measurer: LocalMeasurer) -> None:
+    one = WITH_PIECES[name]()
+    chosen = default_schedule(Space(one, device))
+    assert chosen is not None
+    assert chosen.trace.instructions[0].kind == PIECES
+    assert is_right(one, PIECES, device, measurer)
+
+
+def test_a_large_pooling_has_it_by_default_and_a_convolution_tries_it(device: Device) -> None:
+    kinds = {
+        name: [t.instructions[0].kind for t in default_traces(Space(make(), device))]
+        for name, make in WITH_WINDOWS.items()
+    }
+    assert kinds["pooling"][0] == WINDOWS
+    assert WINDOWS in kinds["depthwise"][1:]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: kernel(matmul(m=8, n=32, k=16)),
+        lambda: kernel(elementwise()),
+        lambda: kernel(pool(size=8, channels=16, window=2)),
+    ],
+    ids=["matmul", "elementwise", "no overlap"],
+)
+def test_others_have_none(make: Callable[[], Kernel], device: Device) -> None:
+    one = make()
+    assert windows_trace(one, device, clearly=False) is None
+    assert pieces_trace(one, clearly=False) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"), [(WINDOWS, (0,)), (WINDOWS, (99,)), (WINDOWS, ()), (PIECES, (1,))]
+)
+def test_a_stranger_s_parameters_are_refused(
+    kind: str, values: tuple[int, ...], device: Device
+) -> None:
+    one = WITH_WINDOWS["pooling"]() if kind == WINDOWS else decoded()
+    with pytest.raises(IllegalScheduleError):
+        Space(one, device).apply(one_step(kind, *values))
