@@ -121,3 +121,17 @@ def test_a_stranger_s_parameters_are_refused(
     one = WITH_WINDOWS["pooling"]() if kind == WINDOWS else decoded()
     with pytest.raises(IllegalScheduleError):
         Space(one, device).apply(one_step(kind, *values))
+
+
+def test_what_would_be_computed_too_often_has_none(device: Device) -> None:
+    """Each step reads the one before it four times."""
+
+    def after(b: te.Tensor) -> te.Tensor:
+        return te.compute(b.shape, lambda i, j: b[i, j] * b[i, j] + b[i, j] / (b[i, j] + 2.0))
+
+    result = x = te.placeholder((4, 32), "float32", name="x")
+    for _ in range(8):
+        result = after(result)
+    one = kernel(te.create_prim_func([x, result]))
+    assert pieces_trace(one, clearly=False) is None
+    assert default_schedule(Space(one, device)) is not None

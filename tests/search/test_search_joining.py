@@ -99,7 +99,9 @@ def test_what_is_slower_together_is_taken_apart(
 ) -> None:
     (joint,) = plan.joins.values()
     kernel = plan.choices[joint].kernel
-    bare = Scheduled.from_schedule(kernel, s_tir.Schedule(kernel.module))
+    schedule = s_tir.Schedule(kernel.module)
+    schedule.parallel(schedule.get_loops(kernel.blocks[1])[0])  # of one step: a bare loop nest
+    bare = Scheduled.from_schedule(kernel, schedule)
     slow = replace(plan.choices[joint], scheduled=bare, latency_us=1.0, checked=True)
     best = confirmed(model, replace(plan, choices={**plan.choices, joint: slow}), device, measurer)
     assert best.joins == {}

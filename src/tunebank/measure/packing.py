@@ -20,7 +20,7 @@ from tvm import ir, tirx
 from tvm.s_tir import SBlock
 
 from tunebank.kernel import block_sites
-from tunebank.schedule.product_program import PACKING
+from tunebank.schedule.factor import PACKING
 from tunebank.schedule.winograd import ATTRIBUTE, WEIGHT
 
 Array = np.ndarray[Any, Any]

@@ -31,6 +31,7 @@ from tunebank.schedule.pointwise import (
     as_step,
     rebuilt,
     steps_after,
+    weights_of,
 )
 
 _IMAGE_AXES = 4  # n, y, x, k
@@ -225,7 +226,7 @@ def _moves(load: Any, found: Reduction) -> tuple[_Move, _Move] | None:
         return None
     moves = []
     for own, index in enumerate(load.indices):
-        weights = _weights(index, (*found.axes, *found.reduced))
+        weights = weights_of(index, (*found.axes, *found.reduced))
         if weights is None or weights[-1]:
             return None  # begins elsewhere than at 0
         steps, places = weights[:_IMAGE_AXES], weights[_IMAGE_AXES:-1]
@@ -236,14 +237,6 @@ def _moves(load: Any, found: Reduction) -> tuple[_Move, _Move] | None:
     (image, *_), lines, columns, (channel, *_) = moves
     is_still = image == channel == 1 and not any(moves[0][1]) and not any(moves[3][1])
     return (lines, columns) if is_still and lines[0] > 0 and columns[0] > 0 else None
-
-
-def _weights(index: Any, axes: Sequence[Any]) -> list[int] | None:
-    """Of an index that is a weighted sum of axes, the weights, and what is added; else None."""
-    found = sym.detect_linear_equation(index, list(axes))
-    if not found or not all(isinstance(one, tirx.IntImm) for one in found):
-        return None
-    return [int(one) for one in found]
 
 
 def _dot(weights: Sequence[int], place: Sequence[int]) -> int:
@@ -265,7 +258,7 @@ def _padding(sites: Sequence[BlockSite], between: Any, source: Any) -> Padding |
     inside, load, value = step.value.args
     if not isinstance(load, ir.TensorLoad) or load.source != between:
         return None
-    moves = [_weights(index, step.axes) for index in load.indices]
+    moves = [weights_of(index, step.axes) for index in load.indices]
     one_to_one = [[int(i == j) for j in range(_IMAGE_AXES)] for i in range(_IMAGE_AXES)]
     if not isinstance(value, tirx.FloatImm) or any(move is None for move in moves):
         return None

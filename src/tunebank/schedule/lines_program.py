@@ -46,11 +46,11 @@ class _Program(ProductProgram):
         batch, height, _, _ = chain.window.shape
         with IRBuilder() as builder, T.prim_func(s_tir=True):
             self._buffers = begin_program(chain.kernel)
-            with self._program():
-                self._prepare_x()
-                with T.parallel(0, batch * self._groups * bands) as task:
-                    image, group, band = unravelled(task, [batch, self._groups, bands])
-                    self._band(image, group, band * height // bands, (band + 1) * height // bands)
+            self._pack()
+            self._prepare_x()
+            with T.parallel(0, batch * self._groups * bands) as task:
+                image, group, band = unravelled(task, [batch, self._groups, bands])
+                self._band(image, group, band * height // bands, (band + 1) * height // bands)
         return ir.IRModule({"main": builder.get()})
 
     def _band(self, image: Any, group: Any, start: Any, stop: Any) -> None:

@@ -30,6 +30,7 @@ from tvm import ir, tirx
 from tunebank.device import Device
 from tunebank.kernel import BlockSite, Kernel
 from tunebank.kernel.expressions import expressions
+from tunebank.schedule.factor import is_constant
 from tunebank.schedule.pointwise import Step, as_step, same, steps_after
 from tunebank.schedule.registers import (
     anchor_tiles,
@@ -114,8 +115,7 @@ class Product:
     @property
     def has_constant_w(self) -> bool:
         """Whether W may be laid out anew when the model is compiled."""
-        params = self.kernel.func.params
-        return any(params[position].same_as(self.w.source) for position in self.kernel.layout_free)
+        return is_constant(self.kernel, self.w.source)
 
     def count(self, positions: Sequence[int]) -> int:
         """How many elements some axes have together."""

@@ -44,15 +44,15 @@ class _Program(ProductProgram):
         shared = [product.extents[position] for position in product.shared]
         with IRBuilder() as builder, T.prim_func(s_tir=True):
             self._buffers = begin_program(product.kernel)
-            with self._program():
-                self._prepare_x()
-                extents = [*shared, self._groups, self._parts]
-                with T.parallel(0, math.prod(extents)) as task:
-                    *place, group, part = unravelled(task, extents)
-                    axes = {product.axes[p]: i for p, i in zip(product.shared, place, strict=True)}
-                    first = self._first_column(group)
-                    panel = self._panel(axes, group, first)
-                    self._others(axes, part, lambda known: self._rows(known, first, panel))
+            self._pack()
+            self._prepare_x()
+            extents = [*shared, self._groups, self._parts]
+            with T.parallel(0, math.prod(extents)) as task:
+                *place, group, part = unravelled(task, extents)
+                axes = {product.axes[p]: at for p, at in zip(product.shared, place, strict=True)}
+                first = self._first_column(group)
+                panel = self._panel(axes, group, first)
+                self._others(axes, part, lambda known: self._rows(known, first, panel))
         return ir.IRModule({"main": builder.get()})
 
     def _others(

@@ -27,12 +27,21 @@ from tvm.tirx.script.builder import ir as T  # noqa: N812
 from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.kernel.expressions import expressions, loads
-from tunebank.schedule.pointwise import Step, as_step, begin_program, rebuilt, unravelled
+from tunebank.schedule.pointwise import (
+    Step,
+    as_step,
+    begin_program,
+    rebuilt,
+    unravelled,
+    weights_of,
+)
 from tunebank.schedule.trace import Trace, one_step
 
 KIND = "Pieces"
 
 _MOST_PIECES = 32
+_MOST_LOADS = 1000
+"""Of an element: what another block computes is written anew for each use; LLVM merges them."""
 _SOME = 3
 """Operations for each element."""
 _WORTH_THREADS = 4096
@@ -70,6 +79,10 @@ class _UndecidedError(Exception):
         super().__init__()
         self.axis = axis
         self.at = at
+
+
+class _TooLargeError(Exception):
+    """What is computed in place would be computed too often."""
 
 
 def pieces_trace(kernel: Kernel, *, clearly: bool) -> Trace | None:
@@ -138,7 +151,7 @@ def _is_in_rows(piece: _Piece, axis: Any) -> bool:
 
 
 def _taken_apart(last: Step, whole: _Box, producers: Mapping[Any, Step]) -> tuple[_Piece, ...]:
-    """The pieces; none if there are too many."""
+    """The pieces; none if there are too many, or if one is too large."""
     waiting, pieces = [whole], list[_Piece]()
     while waiting:
         box = waiting.pop()
@@ -146,6 +159,8 @@ def _taken_apart(last: Step, whole: _Box, producers: Mapping[Any, Step]) -> tupl
             return ()
         try:
             pieces.append(_Piece(box, _Resolver(last.axes, box, producers).value(last)))
+        except _TooLargeError:
+            return ()
         except _UndecidedError as found:
             begin, end = box[found.axis]
             for part in ((begin, found.at), (found.at, end)):
@@ -160,6 +175,7 @@ class _Resolver:
         self._axes = axes
         self._box = box
         self._producers = producers
+        self._loads = 0
         self._analyzer = sym.Analyzer()
         for axis, (begin, end) in zip(axes, box, strict=True):
             self._analyzer.bind(axis, ir.Range(begin, end))
@@ -169,6 +185,7 @@ class _Resolver:
 
         Raises:
             _UndecidedError: a condition is not known all over the box.
+            _TooLargeError: the value has too many parts.
         """
         return self._at(step, list(step.axes))
 
@@ -177,6 +194,9 @@ class _Resolver:
         return rebuilt(step.value, axes, self._load, self._decide)
 
     def _load(self, buffer: Any, place: list[Any]) -> Any:
+        self._loads += 1
+        if self._loads > _MOST_LOADS:
+            raise _TooLargeError
         place = [self._analyzer.simplify(index) for index in place]
         step = self._producers.get(buffer)
         return buffer[tuple(place)] if step is None else self._at(step, place)
@@ -197,10 +217,10 @@ class _Resolver:
             yield from self._splits(condition.b)
         if not isinstance(condition, (tirx.LT, tirx.LE, tirx.GT, tirx.GE)):
             return
-        found = sym.detect_linear_equation(condition.b - condition.a, list(self._axes))
-        if not found or not all(isinstance(one, tirx.IntImm) for one in found):
+        found = weights_of(condition.b - condition.a, self._axes)
+        if found is None:
             return
-        *weights, base = (int(one) for one in found)
+        *weights, base = found
         used = [axis for axis, weight in enumerate(weights) if weight]
         if len(used) != 1 or abs(weights[used[0]]) != 1:
             return

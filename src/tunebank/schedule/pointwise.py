@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tvm import ir, tirx
+from tvm import ir, sym, tirx
 from tvm.tirx.script.builder import ir as T  # noqa: N812
 from tvm_ffi import structural_equal
 
@@ -191,6 +191,14 @@ def element(buffer: Any, place: list[Any], load: Load, producers: Mapping[Any, S
         return load(buffer, place)
     axes = dict(zip(step.axes, place, strict=True))
     return rebuilt(step.value, axes, lambda b, at: element(b, at, load, producers))
+
+
+def weights_of(index: Any, axes: Sequence[Any]) -> list[int] | None:
+    """Of an index that is a weighted sum of axes the weights, and what is added; else None."""
+    found = sym.detect_linear_equation(index, list(axes))
+    if not found or not all(isinstance(one, tirx.IntImm) for one in found):
+        return None
+    return [int(one) for one in found]
 
 
 def first_of_group(group: Any, size: int, extent: int) -> Any:

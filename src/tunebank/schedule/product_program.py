@@ -8,20 +8,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tvm import ir, tirx
 from tvm.tirx.script.builder import ir as T  # noqa: N812
 
+from tunebank.schedule.factor import Factor, Panel
 from tunebank.schedule.panels import Product, uneven
 from tunebank.schedule.pointwise import element, first_of_group, rebuilt, unravelled
-
-PACKING = "meta_schedule.layout_rewrite_preproc"
-"""Marks a block that packs a parameter, which may be done beforehand; TVM's name."""
-
-Panel = Callable[[Any, Any], Any]
 
 
 class ProductProgram(ABC):
@@ -44,8 +39,16 @@ class ProductProgram(ABC):
         self._groups = math.ceil(self._wanted / self._columns)
         self._buffers: dict[Any, Any] = {}
         self._producers = dict(product.producers)  # those that are computed in place
-        self._packed: Any = None
-        """W as (groups of columns, steps of the sum, columns), where it is packed beforehand."""
+        axes, extents = product.axes, product.extents
+        self._factor = Factor(
+            product.w,
+            tuple(axes[position] for position in product.reduced),
+            tuple(extents[position] for position in product.reduced),
+            axes[product.column],
+            self._wanted,
+        )
+        self._packed: Callable[[Any], Panel] | None = None
+        """W's values by group of columns, where it is packed beforehand."""
 
     @abstractmethod
     def _finish(self, axes: Mapping[Any, Any], column: Any, lane: Any, total: Any) -> None:
@@ -84,56 +87,23 @@ class ProductProgram(ABC):
                 store(last // self._lanes * self._lanes + rest)
         self._buffers[buffer] = held
 
-    @contextmanager
-    def _program(self) -> Iterator[None]:
-        """The program; before it W is packed, if it is a constant: when the model is compiled."""
-        if self._is_packed():
-            self._pack()
-        yield
-
-    def _is_packed(self) -> bool:
-        product = self._product
-        own = [product.axes[p] for p in (*product.reduced, product.column)]
-        indices = product.w.indices
-        return (
-            product.has_constant_w
-            and self._wanted % self._columns == 0
-            and len(indices) == len(own)
-            and all(any(index.same_as(axis) for index in indices) for axis in own)
-        )
-
     def _pack(self) -> None:
-        product = self._product
-        reduced = [product.extents[position] for position in product.reduced]
-        shape = [self._groups, math.prod(reduced), self._columns]
-        self._packed = T.sblock_alloc_buffer(shape, "float32")
-        extents = [tirx.IntImm("int64", int(extent)) for extent in product.w.source.shape]
-        with T.grid(*extents) as loops, T.sblock("pack"):
-            axes = T.axis.remap("S" * len(extents), list(loops))
-            at = dict(zip(product.w.indices, axes, strict=True))
-            number = _number([at[product.axes[p]] for p in product.reduced], reduced)
-            column = at[product.axes[product.column]]
-            group, lane = column // self._columns, column % self._columns
-            T.reads(self._buffers[product.w.source][tuple(axes)])
-            T.writes(self._packed[group, number, lane])
-            T.sblock_attr({PACKING: True})
-            value = self._buffers[product.w.source][tuple(axes)]
-            T.buffer_store(self._packed, value, [group, number, lane])
+        """Has W packed beforehand, if it can be."""
+        self._packed = self._factor.packed(self._product.kernel, self._buffers, self._columns)
 
     def _panel(self, axes: Mapping[Any, Any], group: Any, first: Any) -> Panel:
-        """W's values for a group of columns: step of the sum and column to the value."""
+        """W's values for a group of columns."""
         if self._packed is not None:
-            packed = self._packed
-            return lambda number, lane: packed[group, number, lane]
-        product = self._product
-        reduced = [product.extents[position] for position in product.reduced]
-        panel = T.alloc_buffer((math.prod(reduced), self._columns), "float32")
-        names = [product.axes[position] for position in product.reduced]
-        with T.serial(0, math.prod(reduced)) as number:
-            known = {**axes, **dict(zip(names, unravelled(number, reduced), strict=True))}
+            return self._packed(group)
+        product, factor = self._product, self._factor
+        count = math.prod(factor.extents)
+        panel = T.alloc_buffer((count, self._columns), "float32")
+        with T.serial(0, count) as number:
+            steps = zip(factor.steps, unravelled(number, factor.extents), strict=True)
+            known = {**axes, **dict(steps)}
 
             def copy(column: Any) -> None:
-                place = {**known, product.axes[product.column]: first + column}
+                place = {**known, factor.column: first + column}
                 T.buffer_store(panel, rebuilt(product.w, place, self._load), [number, column])
 
             self._each_vector(copy)
@@ -153,13 +123,13 @@ class ProductProgram(ABC):
         sums = T.alloc_buffer((rows, self._columns), "float32", scope="local")
         for i in range(rows):
             self._each_vector(lambda k: T.buffer_store(sums, zero(), [i, k]))  # noqa: B023  called here
-        reduced = [product.extents[position] for position in product.reduced]
-        names = [product.axes[position] for position in product.reduced]
-        with T.grid(*reduced) as loops:
-            steps = [loops] if len(reduced) == 1 else list(loops)
-            number = _number(steps, reduced)
+        factor = self._factor
+        with T.grid(*factor.extents) as loops:
+            place = [loops] if len(factor.extents) == 1 else list(loops)
+            number = factor.number(place)
+            steps = dict(zip(factor.steps, place, strict=True))
             for i in range(rows):
-                known = {**self._at_row(axes, top + i), **dict(zip(names, steps, strict=True))}
+                known = {**self._at_row(axes, top + i), **steps}
                 value = rebuilt(product.x, known, self._load)
 
                 self._each_vector(lambda k: _add(sums, (i, k), value, panel(number, k)))  # noqa: B023
@@ -188,11 +158,3 @@ def zero() -> Any:
 
 def _add(sums: Any, place: tuple[int, Any], x: Any, w: Any) -> None:
     T.buffer_store(sums, sums[place] + x * w, list(place))
-
-
-def _number(place: Sequence[Any], extents: Sequence[int]) -> Any:
-    """The number of an element, the last index running fastest."""
-    number: Any = 0
-    for at, extent in zip(place, extents, strict=True):
-        number = number * extent + at
-    return number
