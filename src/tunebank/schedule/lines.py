@@ -126,8 +126,8 @@ def _choices(chain: Chain, device: Device) -> list[Parameters]:
 
 
 def _rows(vectors: int, device: Device) -> int:
-    """As many as leave registers for the vectors and for the value that they are multiplied by."""
-    return max(1, min(_MOST_ROWS, (device.vector_registers - vectors - 1) // vectors))
+    """As many as leave registers for the vectors, a value of X, and one for LLVM."""
+    return max(1, min(_MOST_ROWS, (device.vector_registers - vectors - 2) // vectors))
 
 
 def _panel_bytes(chain: Chain, parameters: Parameters, device: Device) -> int:
