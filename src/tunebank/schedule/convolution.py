@@ -18,6 +18,7 @@ from typing import Any
 from tvm import ir, tirx
 
 from tunebank.kernel import BlockSite, Kernel
+from tunebank.schedule.factor import is_constant
 from tunebank.schedule.pointwise import Load, Step, as_step, element, same, steps_after
 
 _CONV_AXES = 7  # n, y, x, k and ry, rx, c
@@ -68,7 +69,7 @@ def as_convolution(kernel: Kernel) -> Convolution | None:
         return None
     data, weight = found
     params = list(kernel.func.params)
-    if weight not in params or params.index(weight) not in kernel.layout_free:
+    if not is_constant(kernel, weight):
         return None
     extents = site.extents or ()
     if len(extents) != _CONV_AXES:

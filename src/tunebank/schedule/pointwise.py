@@ -193,6 +193,11 @@ def element(buffer: Any, place: list[Any], load: Load, producers: Mapping[Any, S
     return rebuilt(step.value, axes, lambda b, at: element(b, at, load, producers))
 
 
+def zero() -> Any:
+    """0 as sums of float32 begin."""
+    return tirx.const(0.0, "float32")
+
+
 def weights_of(index: Any, axes: Sequence[Any]) -> list[int] | None:
     """Of an index that is a weighted sum of axes the weights, and what is added; else None."""
     found = sym.detect_linear_equation(index, list(axes))

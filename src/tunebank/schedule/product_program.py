@@ -11,12 +11,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tvm import ir, tirx
+from tvm import ir
 from tvm.tirx.script.builder import ir as T  # noqa: N812
 
 from tunebank.schedule.factor import Factor, Panel
 from tunebank.schedule.panels import Product, uneven
-from tunebank.schedule.pointwise import element, first_of_group, rebuilt, unravelled
+from tunebank.schedule.pointwise import element, first_of_group, rebuilt, unravelled, zero
 
 
 class ProductProgram(ABC):
@@ -149,11 +149,6 @@ class ProductProgram(ABC):
 
     def _load(self, buffer: Any, place: list[Any]) -> Any:
         return element(buffer, place, lambda b, at: self._buffers[b][tuple(at)], self._producers)
-
-
-def zero() -> Any:
-    """0 as the program's sums have it."""
-    return tirx.const(0.0, "float32")
 
 
 def _add(sums: Any, place: tuple[int, Any], x: Any, w: Any) -> None:

@@ -13,7 +13,7 @@ from tvm.tirx.script.builder import ir as T  # noqa: N812
 from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.schedule.convolution import Convolution
-from tunebank.schedule.pointwise import begin_program, rebuilt
+from tunebank.schedule.pointwise import begin_program, rebuilt, zero
 from tunebank.schedule.winograd import ATTRIBUTE, Parameters, fits, suitable
 
 _INPUT = {
@@ -124,7 +124,7 @@ class _Program:
         grid = (self._a * self._a, self._results // columns, self._given.tiles // rows)
         with T.grid(*grid) as (e, group, part):
             sums = T.alloc_buffer((rows, columns), "float32", scope="local")
-            self._each(rows, lambda i, k: T.buffer_store(sums, _zero(), [i, k]))
+            self._each(rows, lambda i, k: T.buffer_store(sums, zero(), [i, k]))
             with T.serial(0, self._conv.channels) as c:
 
                 def add(i: int, k: Any) -> None:
@@ -240,7 +240,3 @@ def _plus(total: Any, factor: float, term: Any) -> Any:
     if total is None:
         return term if factor > 0 else -term
     return total + term if factor > 0 else total - term
-
-
-def _zero() -> Any:
-    return tirx.const(0.0, "float32")
