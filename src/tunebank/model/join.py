@@ -66,8 +66,9 @@ def possible_joins(model: Model, accept: Callable[[Kernel, Kernel], bool]) -> di
 
 def joined(model: Model, joins: Collection[Join]) -> Model:
     """The model with some pairs of kernels as one kernel each, wherever they are a pair."""
-    if not joins:
-        return model
+    functions = [model.module[var] for var in main_functions(model.module)] if joins else []
+    if not any(_join(model, site) in joins for func in functions for site in _sites(func)):
+        return model  # it may have been done before
     joiner = _Joiner(model, joins)
     names = []
     for var in main_functions(model.module):
