@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -9,6 +10,8 @@ import onnx
 import onnxruntime
 from onnx import helper, numpy_helper
 
+from tunebank import _tvm
+from tunebank._tvm.onnx_frontend import repair_importer
 from tunebank.model.rewrite import rewrite
 
 Arrays = Mapping[str, np.ndarray]
@@ -69,3 +72,21 @@ def check(
         assert value.shape == reference.shape
         np.testing.assert_allclose(value, reference, rtol=rtol, atol=atol)
     return changed
+
+
+def compiled(model, inputs):
+    """What TVM's program gives for a rewritten model."""
+    _tvm.prepare(threads=1)
+    import tvm
+    from tvm import relax
+    from tvm.relax.frontend.onnx import from_onnx
+
+    repair_importer()
+    with warnings.catch_warnings(), _tvm.without_warnings():
+        warnings.simplefilter("ignore")
+        module = from_onnx(model, keep_params_in_input=False)
+        program = tvm.compile(relax.transform.LegalizeOps()(module), tvm.target.Target("llvm"))
+        machine = relax.VirtualMachine(program, tvm.cpu())
+        tensors = [tvm.runtime.tensor(inputs[value.name]) for value in model.graph.input]
+        results = machine["main"](*tensors)
+    return [results.numpy()] if hasattr(results, "numpy") else [part.numpy() for part in results]

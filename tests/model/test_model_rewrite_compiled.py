@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from rewrite_cases import model_of, run
+from rewrite_cases import compiled, model_of, run
 
-from tunebank import _tvm
 from tunebank._tvm.onnx_frontend import repair_importer
 from tunebank.model.rewrite import rewrite, unsupported
 
@@ -172,24 +170,6 @@ CASES = [
     ),
     Case("Hardmax", {"x": X}, {}, {"axis": 1}, opset=11),
 ]
-
-
-def compiled(model, inputs):
-    """What TVM's program gives for a rewritten model."""
-    _tvm.prepare(threads=1)
-    import tvm
-    from tvm import relax
-    from tvm.relax.frontend.onnx import from_onnx
-
-    repair_importer()
-    with warnings.catch_warnings(), _tvm.without_warnings():
-        warnings.simplefilter("ignore")
-        module = from_onnx(model, keep_params_in_input=False)
-        program = tvm.compile(relax.transform.LegalizeOps()(module), tvm.target.Target("llvm"))
-        machine = relax.VirtualMachine(program, tvm.cpu())
-        tensors = [tvm.runtime.tensor(inputs[value.name]) for value in model.graph.input]
-        results = machine["main"](*tensors)
-    return [results.numpy()] if hasattr(results, "numpy") else [part.numpy() for part in results]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -4,6 +4,7 @@ Each one says why it is here and when it can go. No other module patches TVM. Ca
 before the first use of TVM in a process; it is cheap to call again.
 """
 
+from tunebank._tvm.byte_products import add_products_of_bytes
 from tunebank._tvm.import_progress import noting_nodes
 from tunebank._tvm.json_graph import load_own_json
 from tunebank._tvm.onnx_frontend import repair_importer
@@ -17,6 +18,7 @@ from tunebank._tvm.warnings import without_warnings
 __all__ = [
     "TVM_FFI_VERSION",
     "TVM_VERSION",
+    "add_products_of_bytes",
     "array_view",
     "core_ids",
     "keep_torch_apart",

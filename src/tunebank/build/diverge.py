@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,12 +36,11 @@ from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.measure.compare import Array, Difference, difference
 from tunebank.measure.rounding import rounding_variance
-from tunebank.model import Model, main_functions
+from tunebank.model import Model, called_name, kernel_calls, main_functions
 from tunebank.runtime.feed import Feed
 from tunebank.runtime.manifest import KernelEntry, Manifest, read_manifest
 from tunebank.schedule.reference import reference_module
 
-_CALL_TIR = "relax.call_tir"
 _SUSPECT_SHARE = 0.1
 """Beside a kernel that is off a thousandfold, one a little past its tolerance is no suspect."""
 
@@ -234,8 +233,8 @@ def _calls(model: Model, function: str) -> list[_Call]:
     kernels = {kernel.key: kernel for kernel in model.kernels}
     calls = []
     for var in main_functions(model.module):
-        for value in _call_tirs(model.module[var]):
-            name = str(value.args[0].name_hint)
+        for value in kernel_calls(model.module[var]):
+            name = called_name(value)
             kernel = kernels[model.kernel_of[name]]
             names = (symbol_of(kernel), name)  # the latter if it was left unscheduled
             if str(var.name_hint) == function:
@@ -245,13 +244,6 @@ def _calls(model: Model, function: str) -> list[_Call]:
                 }
                 calls.append(_Call(names, kernel, constants, len(fields)))
     return calls
-
-
-def _call_tirs(function: Any) -> Iterator[Any]:
-    for block in function.body.blocks:
-        for binding in block.bindings:
-            if getattr(getattr(binding.value, "op", None), "name", "") == _CALL_TIR:
-                yield binding.value
 
 
 def _array(tensor: Any) -> Array:

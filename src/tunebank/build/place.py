@@ -21,12 +21,17 @@ from tvm.s_tir.transform import RemoveWeightLayoutRewriteBlock
 from tunebank import _tvm
 from tunebank.kernel import Kernel
 from tunebank.measure.packing import Packing, WinogradPacking, packings
-from tunebank.model import Model, joined, main_functions
+from tunebank.model import (
+    Model,
+    called_name,
+    is_kernel_call,
+    joined,
+    kernel_calls,
+    main_functions,
+)
 from tunebank.schedule.reference import reference_module
 from tunebank.search import Plan
 from tunebank.search.sharing import PLAIN, packing_text
-
-_CALL_TIR = "relax.call_tir"
 
 
 @dataclass(frozen=True)
@@ -114,15 +119,11 @@ def _place(
 
 def _calls_by_kernel(model: Model) -> dict[str, list[ir.Call]]:
     calls: dict[str, list[ir.Call]] = {}
-
-    def visit(expr: Any) -> None:
-        if isinstance(expr, ir.Call) and getattr(expr.op, "name", "") == _CALL_TIR:
-            key = model.kernel_of.get(str(expr.args[0].name_hint))
-            if key is not None:
-                calls.setdefault(key, []).append(expr)
-
     for var in main_functions(model.module):
-        relax.analysis.post_order_visit(model.module[var], visit)
+        for call in kernel_calls(model.module[var]):
+            key = model.kernel_of.get(called_name(call))
+            if key is not None:
+                calls.setdefault(key, []).append(call)
     return calls
 
 
@@ -139,9 +140,9 @@ class _Rewriter(PyExprMutator):  # type: ignore[misc]
 
     def visit_call_(self, call: ir.Call) -> Any:
         call = self.visit_expr_post_order(call)
-        if getattr(call.op, "name", "") != _CALL_TIR:
+        if not is_kernel_call(call):
             return call
-        key = self._kernel_of.get(str(call.args[0].name_hint), "")
+        key = self._kernel_of.get(called_name(call), "")
         target = self._placed.get(key)
         if target is None:
             return call

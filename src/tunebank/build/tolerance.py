@@ -19,8 +19,7 @@ from typing import Any
 from tvm import ir, relax, tirx
 
 from tunebank.measure.rounding import rounding_variance
-
-_CALL_TIR = "relax.call_tir"
+from tunebank.model import called_name, is_kernel_call
 
 
 def expected_rounding(
@@ -49,12 +48,11 @@ def _own_variance(
     module: ir.IRModule, value: Any, known: dict[str, float], growth: Mapping[str, float]
 ) -> float:
     """Of the kernel that a binding calls; other bindings round nothing."""
-    if getattr(getattr(value, "op", None), "name", "") != _CALL_TIR:
+    if not is_kernel_call(value):
         return 0.0
-    variable = value.args[0]
-    name = str(variable.name_hint)
+    name = called_name(value)
     if name not in known:
-        func = module[variable]
+        func = module[value.args[0]]
         variance = rounding_variance(func) if isinstance(func, tirx.PrimFunc) else 0.0
         known[name] = growth.get(name, 1.0) ** 2 * variance
     return known[name]

@@ -7,6 +7,7 @@ from tunebank.device.device import (
     cpu_flags,
     detect_device,
     missing_features,
+    multiplies_bytes,
     vector_lanes_of,
 )
 from tunebank.device.peak import peak_gflop_per_s
@@ -18,6 +19,7 @@ __all__ = [
     "cpu_flags",
     "detect_device",
     "missing_features",
+    "multiplies_bytes",
     "peak_gflop_per_s",
     "vector_lanes_of",
 ]

@@ -47,6 +47,11 @@ class Device:
         return Target(json.loads(self.target))
 
     @property
+    def multiplies_bytes(self) -> bool:
+        """Whether it has an instruction that adds up products of bytes: AVX-512's VPDPBUSD."""
+        return multiplies_bytes(self.target)
+
+    @property
     def mcpu(self) -> str:
         """LLVM's name of the CPU."""
         return str(json.loads(self.target).get("mcpu", "generic"))
@@ -158,6 +163,20 @@ def vector_lanes_of(target: str) -> int | None:
         return _vector_unit(kept)[0]
     except Exception:  # TVM raises whatever its C++ side threw
         return None
+
+
+@cache
+def multiplies_bytes(target: str) -> bool:
+    """Whether a target has AVX-512 VNNI, which adds up products of unsigned and signed bytes.
+
+    Args:
+        target: a target's JSON text.
+    """
+    from tvm import get_global_func
+    from tvm.target import Target
+
+    has_feature = get_global_func("target.llvm_cpu_has_feature")
+    return bool(has_feature("avx512vnni", Target(json.loads(target))))
 
 
 def _vector_unit(config: dict[str, Any]) -> tuple[int, int]:

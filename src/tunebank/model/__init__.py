@@ -1,5 +1,6 @@
 """Model files read, made canonical and split into kernels."""
 
+from tunebank.model.calls import called_name, is_kernel_call, kernel_calls
 from tunebank.model.join import Join, joined, possible_joins
 from tunebank.model.model import (
     FrontHalf,
@@ -21,7 +22,10 @@ __all__ = [
     "ModelFunction",
     "Reader",
     "TensorSpec",
+    "called_name",
+    "is_kernel_call",
     "joined",
+    "kernel_calls",
     "load_model",
     "main_functions",
     "possible_joins",

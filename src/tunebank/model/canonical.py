@@ -40,6 +40,7 @@ def canonicalise(
     weights: Path,
     folder: Path,
     optimise: bool,
+    multiplies_bytes: bool = False,
 ) -> CanonicalGraph:
     """The canonical graph for one set of shapes.
 
@@ -50,6 +51,7 @@ def canonicalise(
         weights: folder where its external data lies.
         folder: where the canonical graph's will.
         optimise: whether ONNX Runtime's optimisations are used; without them it folds nothing.
+        multiplies_bytes: whether the CPU has an instruction for sums of products of bytes.
 
     Raises:
         ModelError: ONNX Runtime refuses the model.
@@ -58,7 +60,7 @@ def canonicalise(
     fixed.CopyFrom(proto)
     fix_shapes(fixed, shapes)
     canonical = _optimised(path, fixed, weights, folder, optimise)
-    return CanonicalGraph(_rewritten(path, canonical), folder)
+    return CanonicalGraph(_rewritten(path, canonical, multiplies_bytes), folder)
 
 
 def first_nodes(graph: CanonicalGraph, count: int) -> CanonicalGraph:
@@ -72,14 +74,14 @@ def first_nodes(graph: CanonicalGraph, count: int) -> CanonicalGraph:
     return CanonicalGraph(proto, graph.folder)
 
 
-def _rewritten(path: Path, proto: onnx.ModelProto) -> onnx.ModelProto:
+def _rewritten(path: Path, proto: onnx.ModelProto, multiplies_bytes: bool) -> onnx.ModelProto:
     """The graph in terms of operators that TVM has.
 
     Raises:
         ModelError: it can't be put into them.
     """
     try:
-        proto = rewrite(proto)
+        proto = rewrite(proto, multiplies_bytes=multiplies_bytes)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     lacking = unsupported(proto)

@@ -20,8 +20,8 @@ from tvm import ir, relax, tirx
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from tunebank import _tvm
+from tunebank.model.calls import is_kernel_call
 
-_CALL_TIR = "relax.call_tir"
 _Array = npt.NDArray[Any]
 
 
@@ -146,7 +146,7 @@ def _foldable(module: ir.IRModule) -> list[tuple[Any, Any]]:
 
 
 def _is_constant_call(value: Any, constants: set[Any]) -> bool:
-    if not isinstance(value, ir.Call) or getattr(value.op, "name", "") != _CALL_TIR:
+    if not is_kernel_call(value):
         return False
     # Symbolic arguments, and programs with several results, stay for TVM.
     if len(value.args) != 2 or len(value.ty_args) != 1:

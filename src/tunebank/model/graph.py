@@ -26,6 +26,7 @@ from tunebank.model.canonical import CanonicalGraph
 from tunebank.model.elementary import with_polynomials
 from tunebank.model.fold import fold_constants, fold_weights
 from tunebank.model.layout import in_nhwc
+from tunebank.model.narrow import with_products_of_bytes
 from tunebank.model.onnx_file import external_array, is_external
 from tunebank.model.packable import without_looked_up
 from tunebank.model.strategy import Strategy
@@ -54,6 +55,8 @@ def fused_graph(
     target: tvm.target.Target,
     strategy: Strategy,
     note: Note,
+    *,
+    multiplies_bytes: bool = False,
 ) -> FusedGraph:
     """The model as calls of fused tensor programs, weights embedded as constants.
 
@@ -63,13 +66,14 @@ def fused_graph(
         target: what programs are legalised for.
         strategy: what to do and what to leave out.
         note: called with each pass, or with the importer and a node, before it begins.
+        multiplies_bytes: whether the target has an instruction for sums of products of bytes.
 
     Raises:
         ModelError: TVM lacks an operator of the model, or can't import it.
     """
     module = _imported(path, graph, note)
     with target:
-        module = _through(module, _simplifying(strategy), note)
+        module = _through(module, _simplifying(strategy, multiplies_bytes), note)
         convolutions = _layouts(module)
         module = _through(module, _lowering(strategy, target), note)
     return FusedGraph(module, convolutions)
@@ -82,10 +86,11 @@ def _through(module: ir.IRModule, passes: Sequence[_Pass], note: Note) -> ir.IRM
     return module
 
 
-def _simplifying(strategy: Strategy) -> list[_Pass]:
+def _simplifying(strategy: Strategy, multiplies_bytes: bool) -> list[_Pass]:
     """What is done to the model's operators."""
     transform = relax.transform
     return [
+        *([("products of bytes", with_products_of_bytes)] if multiplies_bytes else []),
         ("folding of weights", fold_weights),
         ("DecomposeOpsForInference", transform.DecomposeOpsForInference()),
         ("CanonicalizeBindings", transform.CanonicalizeBindings()),

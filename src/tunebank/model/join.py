@@ -18,9 +18,8 @@ from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from tunebank.kernel import Kernel
 from tunebank.kernel.canonical import layout_free
+from tunebank.model.calls import called_name, is_kernel_call
 from tunebank.model.model import Model, display_name, extract_kernels, main_functions
-
-_CALL_TIR = "relax.call_tir"
 
 
 class Join(NamedTuple):
@@ -86,7 +85,7 @@ def _join(model: Model, site: _Site) -> Join:
 
 
 def _names(site: _Site) -> tuple[str, str]:
-    return str(site.first.args[0].name_hint), str(site.second.args[0].name_hint)
+    return called_name(site.first), called_name(site.second)
 
 
 def _sites(func: relax.Function) -> Iterator[_Site]:
@@ -94,7 +93,7 @@ def _sites(func: relax.Function) -> Iterator[_Site]:
     uses: Counter[Any] = Counter()
     for value in [*(binding.value for binding in bindings), func.body.body]:
         _count(value, uses)
-    calls = {binding.var: binding.value for binding in bindings if _is_call(binding.value)}
+    calls = {binding.var: binding.value for binding in bindings if is_kernel_call(binding.value)}
     for second in calls.values():
         for position, argument in enumerate(second.args[1].fields):
             if argument in calls and uses[argument] == 1:
@@ -106,15 +105,11 @@ def _count(value: Any, uses: Counter[Any]) -> None:
         if isinstance(expr, relax.Var):
             uses[expr] += 1
 
-    if isinstance(value, ir.Call) and _is_call(value):
+    if is_kernel_call(value):
         for argument in value.args[1].fields:  # one kernel may read it twice
             visit(argument)
     else:
         relax.analysis.post_order_visit(value, visit)
-
-
-def _is_call(value: Any) -> bool:
-    return isinstance(value, ir.Call) and getattr(value.op, "name", "") == _CALL_TIR
 
 
 @mutator

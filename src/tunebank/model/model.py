@@ -14,13 +14,12 @@ from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from tunebank.device import Device
 from tunebank.kernel import Kernel
+from tunebank.model.calls import called_name, is_kernel_call, kernel_calls
 from tunebank.model.parcel import Unpacker
 from tunebank.model.process import Answer, Reader
 from tunebank.model.request import Request, Seconds
 from tunebank.model.shapes import DimValues, InputShapes
 from tunebank.model.spec import TensorSpec
-
-_CALL_TIR = "relax.call_tir"
 
 
 @dataclass(frozen=True)
@@ -187,9 +186,9 @@ class _Merger(PyExprMutator):  # type: ignore[misc]
 
     def visit_call_(self, call: ir.Call) -> Any:
         call = self.visit_expr_post_order(call)
-        if getattr(call.op, "name", "") != _CALL_TIR:
+        if not is_kernel_call(call):
             return call
-        name = str(call.args[0].name_hint)
+        name = called_name(call)
         if name not in self._vars:
             func = self._source[call.args[0]].without_attr("global_symbol")
             self._vars[name] = self._into.add_func(func, f"{name}{self._suffix}")
@@ -210,7 +209,8 @@ def _merged(modules: Sequence[ir.IRModule]) -> ir.IRModule:
 
 def extract_kernels(module: ir.IRModule) -> tuple[tuple[Kernel, ...], dict[str, str]]:
     """The distinct kernels with their weights, and which program is which kernel."""
-    calls = _call_counts(module)
+    functions = [module[var] for var in main_functions(module)]
+    calls = Counter(called_name(call) for func in functions for call in kernel_calls(func))
     kernels: dict[str, Kernel] = {}
     kernel_of: dict[str, str] = {}
     weights: Counter[str] = Counter()
@@ -225,19 +225,6 @@ def extract_kernels(module: ir.IRModule) -> tuple[tuple[Kernel, ...], dict[str, 
     weighted = [kernel.with_weight(weights[key]) for key, kernel in kernels.items()]
     weighted.sort(key=lambda kernel: (-kernel.flops * kernel.weight, kernel.name, kernel.key))
     return tuple(weighted), kernel_of
-
-
-def _call_counts(module: ir.IRModule) -> Counter[str]:
-    """How often the functions of a graph call each tensor program."""
-    counts: Counter[str] = Counter()
-
-    def visit(expr: Any) -> None:
-        if isinstance(expr, ir.Call) and getattr(expr.op, "name", "") == _CALL_TIR:
-            counts[str(expr.args[0].name_hint)] += 1
-
-    for var in main_functions(module):
-        relax.analysis.post_order_visit(module[var], visit)
-    return counts
 
 
 def display_name(name: str) -> str:

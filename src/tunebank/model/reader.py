@@ -155,6 +155,7 @@ def _canonical(reading: _Reading, source: _Source, strategy: Strategy) -> Iterat
                 weights=source.weights,
                 folder=reading.folder,
                 optimise=strategy.optimise,
+                multiplies_bytes=_multiplies_bytes(request, strategy),
             )
         nodes = [f"{node.name} ({node.op_type})" for node in graph.proto.graph.node]
         (reading.folder / NODES_FILE).write_text(json.dumps(nodes))
@@ -168,7 +169,15 @@ def _fused(reading: _Reading, graph: CanonicalGraph, strategy: Strategy) -> Any:
 
     target = Target(json.loads(reading.request.target))
     path, note = Path(reading.request.path), reading.notebook.note
-    return fused_graph(path, graph, target, strategy, note)
+    multiplies_bytes = _multiplies_bytes(reading.request, strategy)
+    return fused_graph(path, graph, target, strategy, note, multiplies_bytes=multiplies_bytes)
+
+
+def _multiplies_bytes(request: Request, strategy: Strategy) -> bool:
+    """Whether quantised layers become sums of bytes; the last strategy takes what is plainest."""
+    from tunebank.device import multiplies_bytes
+
+    return strategy.fuse and multiplies_bytes(request.target)
 
 
 def _function(reading: _Reading, graph: CanonicalGraph) -> dict[str, Any]:

@@ -180,7 +180,7 @@ def _product(kernel: Kernel, first: int, second: int) -> tuple[Product | None, i
     """The sum with as many of the blocks after it as are its steps, and where they end."""
     for end in range(second, first, -1):
         product = product_at(kernel, first, end=end)
-        if product is not None:
+        if product is not None and not product.is_of_bytes:
             return product, end
     return None, second
 

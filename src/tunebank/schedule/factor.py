@@ -2,6 +2,10 @@
 
     packed[k // 16, r, k % 16] = w[r, k]        groups of columns, steps of a sum, columns
 
+Where an instruction takes several steps at once, the values for them lie side by side.
+
+    packed[k // 16, r // 4, k % 16 * 4 + r % 4] = w[r, k]
+
 A block before the program does it, marked as TVM marks its own: it is left out of the program, and
 done once, when the model is compiled.
 """
@@ -35,6 +39,7 @@ class Factor:
         extents: of these.
         column: the axis whose elements are to lie side by side.
         width: its extent.
+        depth: how many steps along the last of the axes an instruction takes.
     """
 
     load: Any
@@ -42,6 +47,13 @@ class Factor:
     extents: tuple[int, ...]
     column: Any
     width: int
+    depth: int = 1
+
+    @property
+    def loops(self) -> tuple[int, ...]:
+        """Extents of the loops over the steps, `depth` of them at a time."""
+        *outer, last = self.extents
+        return (*outer, last // self.depth)
 
     def packed(
         self, kernel: Kernel, buffers: Mapping[Any, Any], columns: int
@@ -55,16 +67,18 @@ class Factor:
         """
         if not self._may_be_packed(kernel, columns):
             return None
-        shape = [self.width // columns, math.prod(self.extents), columns]
-        packed = T.sblock_alloc_buffer(shape, "float32")
+        depth = self.depth
+        shape = [self.width // columns, math.prod(self.loops), columns * depth]
+        packed = T.sblock_alloc_buffer(shape, str(self.load.source.dtype))
         source = buffers[self.load.source]
         extents = [tirx.IntImm("int64", int(extent)) for extent in self.load.source.shape]
         with T.grid(*extents) as loops, T.sblock("pack"):
             axes = T.axis.remap("S" * len(extents), list(loops))
             at = dict(zip(self.load.indices, axes, strict=True))
+            *outer, last = (at[axis] for axis in self.steps)
             column = at[self.column]
-            place = [column // columns, self.number([at[axis] for axis in self.steps])]
-            place.append(column % columns)
+            place = [column // columns, self.number([*outer, last // depth])]
+            place.append(column % columns * depth + last % depth)
             T.reads(source[tuple(axes)])
             T.writes(packed[tuple(place)])
             T.sblock_attr({PACKING: True})
@@ -72,9 +86,9 @@ class Factor:
         return lambda group: lambda number, column: packed[group, number, column]
 
     def number(self, place: Sequence[Any]) -> Any:
-        """The number of a step of the sum, the last axis running fastest."""
+        """The number of a step by its place in the loops, the last running fastest."""
         number: Any = 0
-        for at, extent in zip(place, self.extents, strict=True):
+        for at, extent in zip(place, self.loops, strict=True):
             number = number * extent + at
         return number
 

@@ -14,7 +14,8 @@ may be transposed, or an activation as in attention:
             the kernel's own steps
 
 A schedule of this kind is a trace of one step, `Panels`, whose attributes are the parameters. It is
-the default where the register model promises clearly more than for any divisor.
+the default where the register model promises clearly more than for any divisor, and for products of
+bytes: with them, an instruction adds up four products for each of 16 columns.
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ _SIZE_COST = 0.002
 """Of each accumulator: of tiles that are as fast, the one of the shorter program."""
 _HALF = 8
 """Elements in a vector of 256 bits."""
+_BYTES_AT_ONCE = 4
+"""Products that AVX-512's VPDPBUSD adds up."""
 _NEAR_CACHE_BYTES = 512 * 1024
 
 
@@ -91,6 +94,7 @@ class Product:
         result: the buffer of the bare results.
         steps: what is done to them, in order.
         producers: what computes the values that are read, by what it writes.
+        depth: how many steps of the sum an instruction takes: 4 of bytes, 1 of floats.
     """
 
     kernel: Kernel
@@ -106,6 +110,12 @@ class Product:
     result: Any
     steps: tuple[Step, ...]
     producers: Mapping[Any, Step]
+    depth: int
+
+    @property
+    def is_of_bytes(self) -> bool:
+        """Whether X is unsigned bytes and W signed ones, summed in int32."""
+        return self.depth > 1
 
     @property
     def rows(self) -> int:
@@ -134,6 +144,8 @@ def panels_traces(kernel: Kernel, device: Device, *, clearly: bool) -> list[Trac
     found = as_product(kernel)
     if found is None:
         return []
+    if found.is_of_bytes:
+        return _best({one: _cost(found, one, device) for one in _choices(found, device)})
     even = _even_efficiency(kernel, device)
     if clearly and device.vector_lanes > _HALF:
         even = max(even, _even_efficiency(kernel, replace(device, vector_lanes=_HALF)))
@@ -141,9 +153,12 @@ def panels_traces(kernel: Kernel, device: Device, *, clearly: bool) -> list[Trac
     if least * even >= 1.0:
         return []  # no cost is below 1
     costs = {one: _cost(found, one, device) for one in _choices(found, device)}
-    better = [one for one in costs if costs[one] * least * even < 1.0]
+    return _best({one: cost for one, cost in costs.items() if cost * least * even < 1.0})
+
+
+def _best(costs: Mapping[Parameters, float]) -> list[Trace]:
     by_vectors: dict[int, Parameters] = {}
-    for one in sorted(better, key=lambda one: costs[one]):
+    for one in sorted(costs, key=lambda one: costs[one]):
         by_vectors.setdefault(one.vectors, one)  # tiles that differ in kind
     return [to_trace(one) for one in list(by_vectors.values())[:_CHOICES]]
 
@@ -164,10 +179,13 @@ def parameters_of(trace: Trace) -> Parameters:
 
 def fits(product: Product, device: Device, parameters: Parameters) -> bool:
     """Whether a kernel may have a schedule with these parameters."""
+    columns, wanted = parameters.vectors * device.vector_lanes, product.extents[product.column]
+    if product.is_of_bytes and not (device.multiplies_bytes and wanted % columns == 0):
+        return False
     return (
         1 <= parameters.rows <= _MOST_ROWS
         and 1 <= parameters.vectors <= _MOST_VECTORS
-        and parameters.vectors * device.vector_lanes <= product.extents[product.column]
+        and columns <= wanted
         and 1 <= parameters.parts <= min(_MOST_PARTS, product.count(product.others))
     )
 
@@ -215,8 +233,8 @@ def _cost(product: Product, parameters: Parameters, device: Device) -> float:
     )
     size = 1.0 + _SIZE_COST * parameters.rows * parameters.vectors
     in_task = extent * product.count(product.others) / parameters.parts
-    copied = 1.0 + _COPY_COST / in_task
-    panel_bytes = 4.0 * product.count(product.reduced) * columns
+    copied = 1.0 + (0.0 if product.is_of_bytes else _COPY_COST / in_task)
+    panel_bytes = 4.0 / product.depth * product.count(product.reduced) * columns
     far = max(1.0, panel_bytes / _NEAR_CACHE_BYTES)
     return cycles / extent * (groups * columns / wanted) * copied * idle * far * size
 
@@ -242,6 +260,7 @@ def product_at(kernel: Kernel, position: int, *, end: int | None = None) -> Prod
     axes = tuple(axis.var for axis in site.block.iter_vars)
     spatial = site.spatial_loops
     x, w = factors
+    depth = _BYTES_AT_ONCE if str(x.source.dtype) == "uint8" else 1
     column = spatial[-1]
     rows = [p for p in spatial[:-1] if _has(x, axes[p]) and not _has(w, axes[p])]
     row = next((p for p in reversed(rows) if site.extents[p] > 1), None)
@@ -251,13 +270,33 @@ def product_at(kernel: Kernel, position: int, *, end: int | None = None) -> Prod
     before = [as_step(one) for one in kernel.sites[1:position]]
     if steps is None or None in before:
         return None
-    return Product(
+    found = Product(
         kernel, axes, site.extents, row, column,
         tuple(p for p in rest if _has(w, axes[p])),
         tuple(p for p in rest if not _has(w, axes[p])),
         tuple(p for p in range(len(axes)) if p not in spatial),
         x, w, site.block.body.buffer, steps, {one.result: one for one in before if one is not None},
+        depth,
     )  # fmt: skip
+    return found if depth == 1 or _is_read_in_order(found) else None
+
+
+def _is_read_in_order(product: Product) -> bool:
+    """Whether X has side by side what an instruction takes at once, and W can be packed so.
+
+    X may be read through copies that keep the order.
+    """
+    last, load = product.reduced[-1], product.x
+    axis = product.axes[last]
+    while True:
+        if not load.indices[-1].same_as(axis):
+            return False
+        step = product.producers.get(load.source)
+        if step is None or not isinstance(step.value, ir.TensorLoad):
+            break
+        load, axis = step.value, step.axes[-1]
+    is_there = step is None or load is product.x  # what computes X itself runs beforehand
+    return is_there and product.has_constant_w and product.extents[last] % product.depth == 0
 
 
 def _factors(site: BlockSite) -> tuple[Any, Any] | None:
@@ -267,7 +306,7 @@ def _factors(site: BlockSite) -> tuple[Any, Any] | None:
     if site.extents is None or len(site.extents) != len(axes) or not spatial:
         return None
     is_sum = isinstance(store, tirx.BufferStore) and isinstance(store.value, tirx.Add)
-    if not is_sum or str(store.buffer.dtype) != "float32":
+    if not is_sum:
         return None
     so_far, product = store.value.a, store.value.b
     place = [axes[position] for position in spatial]
@@ -275,29 +314,35 @@ def _factors(site: BlockSite) -> tuple[Any, Any] | None:
         return None
     if not same([so_far], [store.buffer[tuple(store.indices)]]) or not _begins_at_0(site):
         return None
-    found = (product.a, product.b)
+    found = (_narrow(product.a), _narrow(product.b))
     if not all(isinstance(one, ir.TensorLoad) and _is_plain(one) for one in found):
         return None
     with_column = [_has(one, axes[spatial[-1]]) for one in found]
-    if with_column == [False, True]:
-        return found
-    return found[::-1] if with_column == [True, False] else None
+    x, w = found if with_column == [False, True] else found[::-1]
+    types = tuple(str(one.dtype) for one in (x.source, w.source, store.buffer))
+    is_known = types in (("float32",) * 3, ("uint8", "int8", "int32"))
+    return (x, w) if is_known and sorted(with_column) == [False, True] else None
 
 
 def _begins_at_0(site: BlockSite) -> bool:
     init = site.block.init
     return (
         isinstance(init, tirx.BufferStore)
-        and isinstance(init.value, tirx.FloatImm)
+        and isinstance(init.value, tirx.FloatImm | tirx.IntImm)
         and float(init.value.value) == 0.0
     )
 
 
+def _narrow(factor: Any) -> Any:
+    """What is widened to int32 before it is multiplied."""
+    is_widened = isinstance(factor, tirx.Cast) and str(factor.ty.dtype) == "int32"
+    return factor.value if is_widened else factor
+
+
 def _is_plain(load: Any) -> bool:
-    """Whether no index is itself looked up, and the values are float32."""
+    """Whether no index is itself looked up."""
     inner = [part for index in load.indices for part in expressions(index)]
-    has_loads = any(isinstance(part, ir.TensorLoad) for part in inner)
-    return not has_loads and str(load.source.dtype) == "float32"
+    return not any(isinstance(part, ir.TensorLoad) for part in inner)
 
 
 def _has(load: Any, axis: Any) -> bool:

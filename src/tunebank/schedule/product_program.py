@@ -2,6 +2,10 @@
 
 panel       W's values for a group of columns, one row for each step of the sum
 tile        rows of X times a panel, accumulated in registers: R rows of V vectors
+
+Sums of bytes go four steps at a time, by an instruction of AVX-512 VNNI:
+
+    sums[i, k] += x[i, r] * w[r, k] + x[i, r + 1] * w[r + 1, k] + ...
 """
 
 from __future__ import annotations
@@ -11,12 +15,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tvm import ir
+from tvm import ir, tirx
 from tvm.tirx.script.builder import ir as T  # noqa: N812
 
+from tunebank import _tvm
 from tunebank.schedule.factor import Factor, Panel
 from tunebank.schedule.panels import Product, uneven
-from tunebank.schedule.pointwise import element, first_of_group, rebuilt, unravelled, zero
+from tunebank.schedule.pointwise import element, first_of_group, rebuilt, unravelled
 
 
 class ProductProgram(ABC):
@@ -46,6 +51,7 @@ class ProductProgram(ABC):
             tuple(extents[position] for position in product.reduced),
             axes[product.column],
             self._wanted,
+            product.depth,
         )
         self._packed: Callable[[Any], Panel] | None = None
         """W's values by group of columns, where it is packed beforehand."""
@@ -96,6 +102,8 @@ class ProductProgram(ABC):
         if self._packed is not None:
             return self._packed(group)
         product, factor = self._product, self._factor
+        if product.is_of_bytes:
+            raise ValueError("a factor of bytes that can't be packed beforehand")
         count = math.prod(factor.extents)
         panel = T.alloc_buffer((count, self._columns), "float32")
         with T.serial(0, count) as number:
@@ -120,22 +128,46 @@ class ProductProgram(ABC):
 
     def _tile(self, axes: Mapping[Any, Any], top: Any, rows: int, first: Any, panel: Panel) -> None:
         product = self._product
-        sums = T.alloc_buffer((rows, self._columns), "float32", scope="local")
+        dtype = str(product.result.dtype)
+        zero = tirx.const(0, dtype)
+        sums = T.alloc_buffer((rows, self._columns), dtype, scope="local")
         for i in range(rows):
-            self._each_vector(lambda k: T.buffer_store(sums, zero(), [i, k]))  # noqa: B023  called here
+            self._each_vector(lambda k: T.buffer_store(sums, zero, [i, k]))  # noqa: B023  called here
         factor = self._factor
-        with T.grid(*factor.extents) as loops:
-            place = [loops] if len(factor.extents) == 1 else list(loops)
-            number = factor.number(place)
-            steps = dict(zip(factor.steps, place, strict=True))
+        with T.grid(*factor.loops) as loops:
+            *outer, last = [loops] if len(factor.loops) == 1 else list(loops)
+            number = factor.number([*outer, last])
+            steps = dict(zip(factor.steps, (*outer, last * factor.depth), strict=True))
             for i in range(rows):
                 known = {**self._at_row(axes, top + i), **steps}
+                if product.is_of_bytes:
+                    self._add_bytes(sums, i, self._bytes(known), lambda k: panel(number, k))
+                    continue
                 value = rebuilt(product.x, known, self._load)
-
                 self._each_vector(lambda k: _add(sums, (i, k), value, panel(number, k)))  # noqa: B023
         for i in range(rows):
             known = self._at_row(axes, top + i)
             self._each_vector(lambda k: self._finish(known, first, k, sums[i, k]))  # noqa: B023
+
+    def _bytes(self, axes: Mapping[Any, Any]) -> Any:
+        """The bytes of X that an instruction takes, as one number; copies of X are passed by."""
+        load, known = self._product.x, axes
+        while True:
+            place = [rebuilt(index, known, self._load) for index in load.indices]
+            step = self._producers.get(load.source)
+            if step is None:
+                break
+            load, known = step.value, dict(zip(step.axes, place, strict=True))
+        place[-1] = tirx.Ramp(place[-1], 1, self._product.depth)
+        return tirx.reinterpret("int32", self._buffers[load.source][tuple(place)])
+
+    def _add_bytes(self, sums: Any, row: int, x: Any, panel_at: Callable[[Any], Any]) -> None:
+        """Adds the products of some bytes of X with as many of W to a row of sums."""
+        lanes, depth = self._lanes, self._product.depth
+        for vector in range(self._vectors):
+            w = panel_at(tirx.Ramp(vector * lanes * depth, 1, lanes * depth))
+            at = tirx.Ramp(vector * lanes, 1, lanes)
+            T.buffer_store(sums, _tvm.add_products_of_bytes(sums[row, at], x, w), [row, at])
 
     def _at_row(self, axes: Mapping[Any, Any], row: Any) -> dict[Any, Any]:
         if self._product.row is None:

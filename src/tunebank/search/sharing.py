@@ -18,16 +18,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tvm import DataType, ir, relax, tirx
+from tvm import DataType, ir, tirx
 
 from tunebank.kernel import Kernel
 from tunebank.measure.packing import Packing, WinogradPacking, packings
-from tunebank.model import Model, main_functions
+from tunebank.model import Model, called_name, kernel_calls, main_functions
 
 PLAIN = ""
 """The packing of a weight that stays as it is."""
 
-_CALL_TIR = "relax.call_tir"
 _NEGLIGIBLE_SHARE = 0.005
 """Groups that hold less of the shared weights than this, all together, may store them twice."""
 
@@ -127,8 +126,9 @@ def _expression(expr: Any, names: Mapping[Any, str]) -> str:
 def _users(model: Model, kernels: Mapping[str, Kernel]) -> dict[Any, set[_Place]]:
     """By constant, the layout-free parameters that it is passed for."""
     users: dict[Any, set[_Place]] = {}
-    for call in _calls(model):
-        key = model.kernel_of.get(str(call.args[0].name_hint), "")
+    functions = [model.module[var] for var in main_functions(model.module)]
+    for call in (call for func in functions for call in kernel_calls(func)):
+        key = model.kernel_of.get(called_name(call), "")
         arguments = getattr(call.args[1], "fields", ())
         if key not in kernels:
             continue
@@ -137,18 +137,6 @@ def _users(model: Model, kernels: Mapping[str, Kernel]) -> dict[Any, set[_Place]
             if hasattr(weight, "value"):  # else the model computes it
                 users.setdefault(weight, set()).add((key, position))
     return users
-
-
-def _calls(model: Model) -> list[ir.Call]:
-    found: list[ir.Call] = []
-
-    def visit(expr: Any) -> None:
-        if isinstance(expr, ir.Call) and getattr(expr.op, "name", "") == _CALL_TIR:
-            found.append(expr)
-
-    for var in main_functions(model.module):
-        relax.analysis.post_order_visit(model.module[var], visit)
-    return found
 
 
 def _largest_shared(

@@ -43,7 +43,7 @@ def lower_qlinear_conv(node: onnx.NodeProto, graph: Graph, new: Replacement) -> 
     scale = new.op("Div", new.op("Mul", x_scale, w_scale), y_scale)
     if _extent(w_scale, graph) != 1:
         scale = new.reshape(scale, per_channel[:-1])  # channels of (N, M, …)
-    _quantize(new.op("Mul", total, scale), y_zero, node.output[0], new)
+    quantize(new.op("Mul", total, scale), y_zero, node.output[0], new)
     return True
 
 
@@ -62,7 +62,7 @@ def lower_qlinear_matmul(node: onnx.NodeProto, graph: Graph, new: Replacement) -
     rows = _rows(a_scale, graph)
     a_scale = new.reshape(a_scale, rows) if rows else a_scale
     scale = new.op("Div", new.op("Mul", a_scale, b_scale), y_scale)
-    _quantize(new.op("Mul", product, scale), y_zero, node.output[0], new)
+    quantize(new.op("Mul", product, scale), y_zero, node.output[0], new)
     return True
 
 
@@ -182,7 +182,8 @@ def _rows(name: str, graph: Graph) -> list[int] | None:
     return [-1, 1] if shape is not None and len(shape) == 1 and shape[0] != 1 else None
 
 
-def _quantize(total: str, zero: str, out: str, new: Replacement) -> None:
+def quantize(total: str, zero: str, out: str, new: Replacement) -> None:
+    """Rounds what is in units of the result already to integers around a zero point."""
     new.op("QuantizeLinear", total, new.constant(np.float32(1)), zero, out=out)
 
 

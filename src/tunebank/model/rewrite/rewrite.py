@@ -7,23 +7,23 @@ import onnx.inliner
 import onnx.version_converter
 
 from tunebank.errors import ModelError
-from tunebank.model.rewrite.engine import Rules, apply_rules, drop_unused
+from tunebank.model.rewrite.engine import apply_rules, drop_unused
 from tunebank.model.rewrite.fold import fold_small
 from tunebank.model.rewrite.graph import DOMAIN, Graph, opset_of, plain_domain
-from tunebank.model.rewrite.rules import RULES
+from tunebank.model.rewrite.rules import RULES, RULES_FOR_BYTES
 from tunebank.model.rewrite.sink import sink_squeezes
 
 _MAX_ROUNDS = 24
 _MODERN_OPSET = 13
 
 
-def rewrite(model: onnx.ModelProto, *, rules: Rules = RULES) -> onnx.ModelProto:
+def rewrite(model: onnx.ModelProto, *, multiplies_bytes: bool = False) -> onnx.ModelProto:
     """Rewrites a model in terms of operators that TVM compiles, and compiles well.
 
     Args:
         model: the model; its input shapes are fixed. It is changed in place, unless it has
             functions of its own.
-        rules: what is rewritten.
+        multiplies_bytes: whether the CPU has an instruction for sums of products of bytes.
 
     Raises:
         ModelError: a node that can't be rewritten, and why; the message names the node, and
@@ -33,6 +33,7 @@ def rewrite(model: onnx.ModelProto, *, rules: Rules = RULES) -> onnx.ModelProto:
         model = onnx.inliner.inline_local_functions(model)
     model = _modern(model)
     _drop_weights_as_inputs(model.graph)
+    rules = RULES_FOR_BYTES if multiplies_bytes else RULES
     for _ in range(_MAX_ROUNDS):
         graph = Graph(model)
         changed = fold_small(graph)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tunebank.model.rewrite.attention import open_attention, open_multi_head
+from tunebank.model.rewrite.byte_sums import BYTE_RULES
 from tunebank.model.rewrite.control import decide_if, unroll_loop, unroll_scan
 from tunebank.model.rewrite.engine import Rule, Rules
 from tunebank.model.rewrite.functions import expand_function
@@ -200,3 +201,9 @@ RULES: Rules = {
     **{(MICROSOFT, name): rules for name, rules in _OF_MICROSOFT.items()},
     **{(DOMAIN, name): (expand_function,) for name in _DEFINED_BY_OTHERS},
 }
+
+RULES_FOR_BYTES: Rules = {
+    **RULES,
+    **{key: (*rules, *RULES.get(key, ())) for key, rules in BYTE_RULES.items()},
+}
+"""For CPUs that have an instruction for sums of products of bytes."""

@@ -1,0 +1,292 @@
+"""Quantised layers as sums of products of bytes, for CPUs with an instruction for them.
+
+    Conv(Dequantize(x), Dequantize(w), b)   →   sum(u * w) * (sx * sw) + b
+
+The instruction multiplies unsigned bytes by signed ones and sums in int32: u is x, or x + 128 where
+x is signed. What is left of x's zero point,
+
+    sum((u - z) * w)  =  sum(u * w) - z * sum(w),
+
+is a constant for each result channel. Padding is done beforehand, by z: a padded zero is u = z.
+The sums are exact; rounding begins where they are scaled.
+
+Bytes are widened to int32 here, as ONNX has it; `model/narrow.py` has them read as bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from tunebank.model.rewrite.engine import Rules
+from tunebank.model.rewrite.graph import DOMAIN, MICROSOFT, Graph, attributes_of
+from tunebank.model.rewrite.quantized import quantize
+from tunebank.model.rewrite.replacement import Replacement
+
+_DEPTH = 4
+"""Products that the instruction adds up."""
+_LANES = 16
+"""Sums that it makes side by side."""
+_SIGNED_OFFSET = 128
+
+
+@dataclass(frozen=True)
+class _Quantised:
+    """Bytes, and the numbers that they stand for: (value - zero) * scale."""
+
+    value: str
+    scale: str
+    zero: str = ""
+    axis: int = 1
+
+
+def sum_conv(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
+    """Conv of dequantised factors."""
+    x, w = (_dequantised(name, graph) for name in node.input[:2])
+    if x is None or w is None or w.axis != 0:
+        return False
+    sums = _conv(x, w, attributes_of(node), graph, new)
+    if sums is None:
+        return False
+    scaled = _scaled(sums, new.op("Mul", x.scale, w.scale), [-1, 1, 1], graph, new, w)
+    bias = node.input[2] if len(node.input) > 2 else ""
+    _finish(scaled, new.reshape(bias, [-1, 1, 1]) if bias else "", node, new)
+    return True
+
+
+def sum_matmul(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
+    """MatMul of dequantised factors, the second of which is a weight."""
+    x, w = (_dequantised(name, graph) for name in node.input)
+    if x is None or w is None or (_extent(w.scale, graph) != 1 and w.axis not in (1, -1)):
+        return False
+    sums = _matmul(x, w, graph, new)
+    if sums is None:
+        return False
+    _finish(_scaled(sums, new.op("Mul", x.scale, w.scale), None, graph, new, w), "", node, new)
+    return True
+
+
+def sum_gemm(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
+    """Gemm of dequantised factors, without coefficients; its weight is turned if it must be."""
+    x, w = (_dequantised(name, graph) for name in node.input[:2])
+    attributes = attributes_of(node)
+    turned = bool(attributes.get("transB", 0))
+    is_plain = all(attributes.get(name, 1.0) == 1.0 for name in ("alpha", "beta"))
+    if x is None or w is None or not is_plain or attributes.get("transA", 0):
+        return False
+    if _extent(w.scale, graph) != 1 and w.axis != int(not turned):
+        return False
+    sums = _matmul(x, w, graph, new, turned=turned)
+    if sums is None:
+        return False
+    scaled = _scaled(sums, new.op("Mul", x.scale, w.scale), None, graph, new, w)
+    _finish(scaled, node.input[2] if len(node.input) > 2 else "", node, new)
+    return True
+
+
+def sum_qlinear_conv(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
+    """QLinearConv(x, sx, zx, w, sw, zw, sy, zy, b): b is int32, in units of sx * sw."""
+    x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero = node.input[:8]
+    attributes = attributes_of(node)
+    if attributes.pop("channels_last", 0):
+        return False
+    factors = _Quantised(x, x_scale, x_zero), _Quantised(w, w_scale, w_zero, 0)
+    sums = _conv(*factors, attributes, graph, new)
+    if sums is None:
+        return False
+    if len(node.input) > 8 and node.input[8]:
+        sums = new.op("Add", sums, new.reshape(node.input[8], [-1, 1, 1]))
+    scale = new.op("Div", new.op("Mul", x_scale, w_scale), y_scale)
+    total = _scaled(sums, scale, [-1, 1, 1], graph, new, factors[1])
+    quantize(total, y_zero, node.output[0], new)
+    return True
+
+
+def sum_qlinear_matmul(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
+    """QLinearMatMul(a, sa, za, b, sb, zb, sy, zy)."""
+    a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = node.input
+    if _extent(a_scale, graph) != 1 or _extent(y_zero, graph) != 1:
+        return False
+    factors = _Quantised(a, a_scale, a_zero), _Quantised(b, b_scale, b_zero)
+    sums = _matmul(*factors, graph, new)
+    if sums is None:
+        return False
+    scale = new.op("Div", new.op("Mul", a_scale, b_scale), y_scale)
+    quantize(_scaled(sums, scale, None, graph, new, factors[1]), y_zero, node.output[0], new)
+    return True
+
+
+def sum_integers(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
+    """MatMulInteger(a, b, za, zb)."""
+    a, b, a_zero, b_zero = (*node.input, "", "")[:4]
+    sums = _matmul(_Quantised(a, "", a_zero), _Quantised(b, "", b_zero), graph, new)
+    if sums is None:
+        return False
+    new.identity(sums, node.output[0])
+    return True
+
+
+def sum_integers_to_float(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
+    """com.microsoft MatMulIntegerToFloat(a, b, sa, sb, za, zb, bias)."""
+    a, b, a_scale, b_scale, a_zero, b_zero, bias = (*node.input, "", "", "")[:7]
+    if _extent(a_scale, graph) != 1:
+        return False
+    w = _Quantised(b, b_scale, b_zero)
+    sums = _matmul(_Quantised(a, a_scale, a_zero), w, graph, new)
+    if sums is None:
+        return False
+    _finish(_scaled(sums, new.op("Mul", a_scale, b_scale), None, graph, new, w), bias, node, new)
+    return True
+
+
+def open_dynamic_matmul(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
+    """com.microsoft DynamicQuantizeMatMul(a, b, sb, zb, bias): a is quantised as it comes."""
+    a, b, b_scale, b_zero, bias = (*node.input, "", "")[:5]
+    quantised, a_scale, a_zero = new.op_many("DynamicQuantizeLinear", a, outputs=3)
+    inputs = [quantised, b, a_scale, b_scale, a_zero, b_zero, bias]
+    new.op("MatMulIntegerToFloat", *inputs, out=node.output[0], domain=MICROSOFT)
+    return True
+
+
+BYTE_RULES: Rules = {
+    (DOMAIN, "Conv"): (sum_conv,),
+    (DOMAIN, "MatMul"): (sum_matmul,),
+    (DOMAIN, "Gemm"): (sum_gemm,),
+    (DOMAIN, "QLinearConv"): (sum_qlinear_conv,),
+    (DOMAIN, "QLinearMatMul"): (sum_qlinear_matmul,),
+    (DOMAIN, "MatMulInteger"): (sum_integers,),
+    (MICROSOFT, "QLinearConv"): (sum_qlinear_conv,),
+    (MICROSOFT, "MatMulIntegerToFloat"): (sum_integers_to_float,),
+    (MICROSOFT, "DynamicQuantizeMatMul"): (open_dynamic_matmul,),
+}
+"""Tried before the others, for CPUs with the instruction."""
+
+
+def _dequantised(name: str, graph: Graph) -> _Quantised | None:
+    """What a value is the dequantised form of, if it is one of bytes with a float32 scale."""
+    node = graph.producer(name)
+    if node is None or node.op_type != "DequantizeLinear":
+        return None
+    attributes = attributes_of(node)
+    value, scale, zero = (*node.input, "")[:3]
+    if graph.dtype(scale) != TensorProto.FLOAT or attributes.get("block_size", 0):
+        return None
+    return _Quantised(value, scale, zero, int(attributes.get("axis", 1)))
+
+
+def _conv(
+    x: _Quantised, w: _Quantised, attributes: dict[str, Any], graph: Graph, new: Replacement
+) -> str | None:
+    """The sums of a convolution, int32; None if it is none of this kind.
+
+    w is (M, C, H, W), all of whose channels go together: C whole steps of the instruction, M whole
+    vectors.
+    """
+    shape = graph.shape(w.value)
+    zero = _known_zero(x, graph)
+    if shape is None or len(shape) != 4 or attributes.get("group", 1) != 1 or zero is None:
+        return None
+    if not _are_bytes(x, w, graph) or shape[1] % _DEPTH or shape[0] % _LANES:
+        return None
+    if attributes.pop("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+        return None
+    u = _unsigned(x.value, graph, new)
+    pads = [int(pad) for pad in attributes.get("pads", [0] * 4)]
+    if zero and any(pads):
+        top, left, bottom, right = pads
+        around = new.ints([0, 0, top, left, 0, 0, bottom, right])
+        u = new.op("Pad", u, around, new.constant(zero, np.uint8))
+        attributes["pads"] = [0] * 4
+    wide = new.cast(w.value, TensorProto.INT32)
+    sums = new.op("Conv", new.cast(u, TensorProto.INT32), wide, **attributes)
+    if not zero:
+        return sums
+    weights = new.reduce("ReduceSum", wide, [1, 2, 3], keepdims=False)
+    weights = new.reshape(weights, [-1, 1, 1])
+    return new.op("Sub", sums, new.op("Mul", weights, new.constant(zero, np.int32)))
+
+
+def _matmul(
+    x: _Quantised, w: _Quantised, graph: Graph, new: Replacement, *, turned: bool = False
+) -> str | None:
+    """The sums of a matrix product, int32; None if it is none of this kind.
+
+    w is (K, N), or (N, K) if it is to be turned. The zero point of x may be known later only.
+    """
+    shape = graph.shape(w.value)
+    if shape is None or len(shape) != 2 or not _are_bytes(x, w, graph):
+        return None
+    terms, columns = shape[::-1] if turned else shape
+    is_single = not x.zero or _extent(x.zero, graph) == 1
+    if terms % _DEPTH or columns % _LANES or not is_single:
+        return None
+    u = _unsigned(x.value, graph, new)
+    weight = new.transpose(w.value, [1, 0]) if turned else w.value
+    wide = new.cast(weight, TensorProto.INT32)
+    sums = new.op("MatMul", new.cast(u, TensorProto.INT32), wide)
+    zero = _known_zero(x, graph)
+    if zero == 0:
+        return sums
+    weights = new.reduce("ReduceSum", wide, [0], keepdims=False)
+    if zero is not None:
+        offset = new.constant(zero, np.int32)
+    else:
+        offset = new.cast(x.zero, TensorProto.INT32)
+        if graph.dtype(x.value) == TensorProto.INT8:
+            offset = new.op("Add", offset, new.constant(_SIGNED_OFFSET, np.int32))
+    return new.op("Sub", sums, new.op("Mul", weights, offset))
+
+
+def _are_bytes(x: _Quantised, w: _Quantised, graph: Graph) -> bool:
+    """Whether the types are those of the instruction, and w is a constant around zero."""
+    kinds = (TensorProto.UINT8, TensorProto.INT8)
+    zero = graph.constant(w.zero) if w.zero else np.zeros(1)
+    return (
+        graph.dtype(x.value) in kinds
+        and graph.dtype(w.value) == TensorProto.INT8
+        and graph.is_initializer(w.value)
+        and zero is not None
+        and not zero.any()
+        and (not x.scale or _extent(x.scale, graph) == 1)
+    )
+
+
+def _known_zero(x: _Quantised, graph: Graph) -> int | None:
+    """The zero point of x in unsigned bytes; None if it is not known or not single."""
+    known = graph.constant(x.zero) if x.zero else np.zeros(1)
+    if known is None or known.size != 1:
+        return None
+    return int(known.item()) + _SIGNED_OFFSET * (graph.dtype(x.value) == TensorProto.INT8)
+
+
+def _unsigned(x: str, graph: Graph, new: Replacement) -> str:
+    if graph.dtype(x) == TensorProto.UINT8:
+        return x
+    wide = new.cast(x, TensorProto.INT32)
+    moved = new.op("Add", wide, new.constant(_SIGNED_OFFSET, np.int32))
+    return new.cast(moved, TensorProto.UINT8)
+
+
+def _scaled(
+    sums: str, scale: str, shape: list[int] | None, graph: Graph, new: Replacement, w: _Quantised
+) -> str:
+    """The sums as float32, scaled; a scale for each channel takes the shape."""
+    if shape is not None and _extent(w.scale, graph) != 1:
+        scale = new.reshape(scale, shape)
+    return new.op("Mul", new.cast(sums, TensorProto.FLOAT), scale)
+
+
+def _finish(total: str, bias: str, node: onnx.NodeProto, new: Replacement) -> None:
+    if bias:
+        new.op("Add", total, bias, out=node.output[0])
+    else:
+        new.identity(total, node.output[0])
+
+
+def _extent(name: str, graph: Graph) -> int:
+    shape = graph.shape(name)
+    return 0 if shape is None else int(np.prod(shape, dtype=np.int64))
