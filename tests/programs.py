@@ -62,6 +62,36 @@ def conv2d(
     return _function([x, w], result, epilogue, names)
 
 
+def grouped_conv2d(
+    *,
+    size: int = 8,
+    cin: int = 16,
+    cout: int = 64,
+    groups: int = 2,
+    window: int = 3,
+    stride: int = 1,
+    epilogue: Sequence[str] = (),
+    names: str = "",
+) -> tirx.PrimFunc:
+    """A convolution of (1, size, size, cin) in which each group of results has its own inputs."""
+    out, inputs, results = (size - 1) // stride + 1, cin // groups, cout // groups
+    x = te.placeholder((1, size, size, cin), name=f"{names}x")
+    w = te.placeholder((window, window, inputs, cout), name=f"{names}w")
+    padded = _padded(x, window // 2, axes=(1, 2), names=names)
+    ry, rx = (te.reduce_axis((0, window), name=f"{names}r{axis}") for axis in "yx")
+    rc = te.reduce_axis((0, inputs), name=f"{names}rc")
+    result = te.compute(
+        (1, out, out, cout),
+        lambda n, y, z, k: te.sum(
+            padded(n, y * stride + ry, z * stride + rx, k // results * inputs + rc)
+            * w(ry, rx, rc, k),
+            axis=[ry, rx, rc],
+        ),
+        name=f"{names}conv",
+    )
+    return _function([x, w], result, epilogue, names)
+
+
 def depthwise_conv2d(
     *,
     size: int = 8,

@@ -87,8 +87,16 @@ def test_convolution_of_what_has_no_zero_point(dtype):
     assert not operators(changed) & {"Pad", "Sub", "ReduceSum"}
 
 
+@pytest.mark.parametrize("pads", [None, [0, 0, 0, 0], [1, 0, 2, 1]])
+def test_channels_are_filled_up(pads):
+    rng = np.random.default_rng(8)
+    x = rng.standard_normal((1, 3, 6, 7)).astype(np.float32)
+    nodes, weights = quantised(rng, np.uint8, integers(rng, np.int8, RESULTS, 3, 3, 3), axis=0)
+    attributes = {} if pads is None else {"pads": pads}
+    check([*nodes, helper.make_node("Conv", ["a", "b"], ["y"], **attributes)], x, weights)
+
+
 UNSUITED = {
-    "channels that are no whole steps": ((RESULTS, 6, 3, 3), {}),
     "results that are no whole vectors": ((12, CHANNELS, 3, 3), {}),
     "groups": ((RESULTS, CHANNELS // 2, 3, 3), {"group": 2}),
     "padding that follows the size": ((RESULTS, CHANNELS, 3, 3), {"auto_pad": "SAME_UPPER"}),
@@ -134,6 +142,15 @@ def test_matrix_product(dtype, per_channel, op):
         inputs = ["a", "b", "bias"]
         nodes.append(helper.make_node("Gemm", inputs, ["y"], transB=int(turned)))
     check(nodes, x, weights)
+
+
+@pytest.mark.parametrize(("columns", "is_narrowed"), [(100, True), (24, False)])
+def test_many_columns_are_filled_up(columns, is_narrowed):
+    rng = np.random.default_rng(9)
+    x = rng.standard_normal((2, 3, 20)).astype(np.float32)
+    nodes, weights = quantised(rng, np.uint8, integers(rng, np.int8, 20, columns), axis=1)
+    product = helper.make_node("MatMul", ["a", "b"], ["y"])
+    check([*nodes, product], x, weights, is_narrowed=is_narrowed)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8])

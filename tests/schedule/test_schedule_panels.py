@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 from tvm import te, tirx
 
-from programs import conv2d, depthwise_conv2d, elementwise, kernel, matmul, softmax
+from programs import (
+    conv2d,
+    depthwise_conv2d,
+    elementwise,
+    grouped_conv2d,
+    kernel,
+    matmul,
+    softmax,
+)
 from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.measure import LocalMeasurer
@@ -44,6 +52,11 @@ def attention(*, heads: int = 3, rows: int = 37, columns: int = 37, depth: int =
     return kernel(te.create_prim_func([q, k, scaled]))
 
 
+def constant(func: tirx.PrimFunc) -> Kernel:
+    """A kernel whose weight may be laid out anew."""
+    return kernel(func.with_attr("layout_free_buffers", [1]))
+
+
 KERNELS = {
     "prime rows": lambda: kernel(matmul(m=37, n=64, k=24, epilogue=("bias", "relu"))),
     "prime rows and columns": lambda: kernel(matmul(m=37, n=53, k=24)),
@@ -55,6 +68,10 @@ KERNELS = {
     "dilated": lambda: kernel(conv2d(size=19, cin=16, cout=48, dilation=2, batch=2)),
     "one row": lambda: kernel(matmul(m=1, n=101, k=24)),
     "1x1": lambda: kernel(conv2d(size=17, cin=24, cout=40, window=1)),
+    "groups": lambda: kernel(grouped_conv2d(cin=24, cout=204, groups=3, epilogue=("bias",))),
+    "1x1 in groups": lambda: constant(grouped_conv2d(cin=8, cout=136, groups=2, window=1)),
+    "packed": lambda: constant(matmul(m=37, n=64, k=24, epilogue=("bias",))),
+    "colours": lambda: constant(conv2d(size=12, cin=8, cout=3, epilogue=("bias",))),
 }
 
 
@@ -67,10 +84,10 @@ def test_the_numbers_are_the_kernel_s(
     rows, vectors, parts = given
     found = as_product(target)
     assert found is not None
-    columns = found.extents[found.column]
+    columns = found.together
     one = Parameters(
         rows,
-        min(vectors, columns // device.vector_lanes),
+        max(1, min(vectors, columns // device.vector_lanes)),
         min(parts, found.count(found.others)),
     )
     (result,) = measurer.measure([Space(target, device).apply(to_trace(one))], best_us={})
@@ -83,11 +100,6 @@ def test_it_is_the_default_of_awkward_extents(name: str, device: Device) -> None
     chosen = default_schedule(Space(KERNELS[name](), device))
     assert chosen is not None
     assert chosen.trace.instructions[0].kind == KIND
-
-
-def constant(func: tirx.PrimFunc) -> Kernel:
-    """A kernel whose weight may be laid out anew."""
-    return kernel(func.with_attr("layout_free_buffers", [1]))
 
 
 def whole_sum() -> Kernel:

@@ -180,8 +180,9 @@ def _product(kernel: Kernel, first: int, second: int) -> tuple[Product | None, i
     """The sum with as many of the blocks after it as are its steps, and where they end."""
     for end in range(second, first, -1):
         product = product_at(kernel, first, end=end)
-        if product is not None and not product.is_of_bytes:
-            return product, end
+        if product is not None:
+            is_plain = not product.is_of_bytes and product.together == product.columns
+            return (product if is_plain else None), end
     return None, second
 
 

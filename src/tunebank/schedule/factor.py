@@ -68,7 +68,7 @@ class Factor:
         if not self._may_be_packed(kernel, columns):
             return None
         depth = self.depth
-        shape = [self.width // columns, math.prod(self.loops), columns * depth]
+        shape = [-(-self.width // columns), math.prod(self.loops), columns * depth]
         packed = T.sblock_alloc_buffer(shape, str(self.load.source.dtype))
         source = buffers[self.load.source]
         extents = [tirx.IntImm("int64", int(extent)) for extent in self.load.source.shape]
@@ -93,11 +93,14 @@ class Factor:
         return number
 
     def _may_be_packed(self, kernel: Kernel, columns: int) -> bool:
-        """Whether it is a constant of whole groups of columns, without other indices."""
+        """Whether it is a constant of whole groups of columns, or of one, without other indices.
+
+        In a group that is not whole zeros stand for the columns that lack.
+        """
         own, indices = [*self.steps, self.column], self.load.indices
         return (
             is_constant(kernel, self.load.source)
-            and self.width % columns == 0
+            and (self.width % columns == 0 or self.width < columns)
             and len(indices) == len(own)
             and all(any(index.same_as(axis) for index in indices) for axis in own)
         )

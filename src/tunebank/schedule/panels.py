@@ -4,8 +4,9 @@
 
 MetaSchedule tiles by divisors, and a prime has none: its register tile is one row, or one column.
 Here rows are shared out among tiles as evenly as they go, 197 into 2 tiles of 14 and 13 of 13, and
-the last columns overlap those before them. What the tiles read of W is laid out first, so that W
-may be transposed, or an activation as in attention:
+the last columns overlap those before them, those of each group of a grouped convolution by
+themselves; fewer than a vector has are filled up. What the tiles read of W is laid out first, so
+that W may be transposed, or an activation as in attention:
 
     parallel groups of columns:
         panel[k, columns] = W[k, columns]                    a copy, in the near cache
@@ -95,6 +96,8 @@ class Product:
         steps: what is done to them, in order.
         producers: what computes the values that are read, by what it writes.
         depth: how many steps of the sum an instruction takes: 4 of bytes, 1 of floats.
+        together: how many columns, one after another, are multiplied by one value of X: all of
+            them, or those of a group of a grouped convolution.
     """
 
     kernel: Kernel
@@ -111,11 +114,21 @@ class Product:
     steps: tuple[Step, ...]
     producers: Mapping[Any, Step]
     depth: int
+    together: int
 
     @property
     def is_of_bytes(self) -> bool:
         """Whether X is unsigned bytes and W signed ones, summed in int32."""
         return self.depth > 1
+
+    @property
+    def columns(self) -> int:
+        """How many columns there are."""
+        return self.extents[self.column]
+
+    def groups(self, size: int) -> int:
+        """Into how many groups of so many columns they are shared out; some may overlap."""
+        return self.columns // self.together * math.ceil(self.together / size)
 
     @property
     def rows(self) -> int:
@@ -179,13 +192,15 @@ def parameters_of(trace: Trace) -> Parameters:
 
 def fits(product: Product, device: Device, parameters: Parameters) -> bool:
     """Whether a kernel may have a schedule with these parameters."""
-    columns, wanted = parameters.vectors * device.vector_lanes, product.extents[product.column]
+    columns, wanted = parameters.vectors * device.vector_lanes, product.together
     if product.is_of_bytes and not (device.multiplies_bytes and wanted % columns == 0):
         return False
+    is_one_vector = parameters.vectors == 1 and product.has_constant_w and not product.shared
+    is_one_vector &= wanted == product.columns
     return (
         1 <= parameters.rows <= _MOST_ROWS
         and 1 <= parameters.vectors <= _MOST_VECTORS
-        and columns <= wanted
+        and (columns <= wanted or is_one_vector)
         and 1 <= parameters.parts <= min(_MOST_PARTS, product.count(product.others))
     )
 
@@ -222,8 +237,7 @@ def _choices(product: Product, device: Device) -> list[Parameters]:
 def _cost(product: Product, parameters: Parameters, device: Device) -> float:
     """Time relative to that of all multiply-adds at the peak rate of all threads."""
     columns = parameters.vectors * device.vector_lanes
-    extent, wanted = product.rows, product.extents[product.column]
-    groups = math.ceil(wanted / columns)
+    extent, wanted, groups = product.rows, product.columns, product.groups(columns)
     tasks = product.count(product.shared) * groups * parameters.parts
     idle = math.ceil(tasks / device.threads) * device.threads / tasks
     cycles = sum(
@@ -259,7 +273,7 @@ def product_at(kernel: Kernel, position: int, *, end: int | None = None) -> Prod
         return None
     axes = tuple(axis.var for axis in site.block.iter_vars)
     spatial = site.spatial_loops
-    x, w = factors
+    x, w, period = factors
     depth = _BYTES_AT_ONCE if str(x.source.dtype) == "uint8" else 1
     column = spatial[-1]
     rows = [p for p in spatial[:-1] if _has(x, axes[p]) and not _has(w, axes[p])]
@@ -276,7 +290,7 @@ def product_at(kernel: Kernel, position: int, *, end: int | None = None) -> Prod
         tuple(p for p in rest if not _has(w, axes[p])),
         tuple(p for p in range(len(axes)) if p not in spatial),
         x, w, site.block.body.buffer, steps, {one.result: one for one in before if one is not None},
-        depth,
+        depth, period or site.extents[column],
     )  # fmt: skip
     return found if depth == 1 or _is_read_in_order(found) else None
 
@@ -299,8 +313,11 @@ def _is_read_in_order(product: Product) -> bool:
     return is_there and product.has_constant_w and product.extents[last] % product.depth == 0
 
 
-def _factors(site: BlockSite) -> tuple[Any, Any] | None:
-    """The factor without the last spatial axis, and that with it."""
+def _factors(site: BlockSite) -> tuple[Any, Any, int | None] | None:
+    """The factor without the last spatial axis, and that with it.
+
+    The former may have it divided by a constant, the last of what is returned.
+    """
     store, spatial = site.block.body, site.spatial_loops
     axes = [axis.var for axis in site.block.iter_vars]
     if site.extents is None or len(site.extents) != len(axes) or not spatial:
@@ -317,11 +334,35 @@ def _factors(site: BlockSite) -> tuple[Any, Any] | None:
     found = (_narrow(product.a), _narrow(product.b))
     if not all(isinstance(one, ir.TensorLoad) and _is_plain(one) for one in found):
         return None
-    with_column = [_has(one, axes[spatial[-1]]) for one in found]
-    x, w = found if with_column == [False, True] else found[::-1]
+    (x, period), (w, plain) = sorted(
+        ((one, _period(one, axes[spatial[-1]])) for one in found), key=lambda pair: pair[1] == 1
+    )
     types = tuple(str(one.dtype) for one in (x.source, w.source, store.buffer))
     is_known = types in (("float32",) * 3, ("uint8", "int8", "int32"))
-    return (x, w) if is_known and sorted(with_column) == [False, True] else None
+    is_product = period != 1 and plain == 1
+    return (x, w, period) if is_known and is_product else None
+
+
+def _period(load: Any, axis: Any) -> int | None:
+    """What an axis is divided by wherever it is in a load's indices: 1 where by nothing.
+
+    None if it is nowhere.
+    """
+    found: set[int] = set()
+
+    def visit(part: Any) -> None:
+        if isinstance(part, tirx.FloorDiv) and part.a.same_as(axis):
+            found.add(int(part.b) if isinstance(part.b, tirx.IntImm) else 1)
+        elif part.same_as(axis):
+            found.add(1)
+        else:
+            for name in ("a", "b"):
+                if hasattr(part, name):
+                    visit(getattr(part, name))
+
+    for index in load.indices:
+        visit(index)
+    return found.pop() if len(found) == 1 else (1 if found else None)
 
 
 def _begins_at_0(site: BlockSite) -> bool:

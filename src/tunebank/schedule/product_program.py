@@ -40,8 +40,8 @@ class ProductProgram(ABC):
         self._most_rows = rows
         self._vectors = vectors
         self._columns = lanes * vectors
-        self._wanted = product.extents[product.column]
-        self._groups = math.ceil(self._wanted / self._columns)
+        self._wanted = product.columns
+        self._groups = product.groups(self._columns)
         self._buffers: dict[Any, Any] = {}
         self._producers = dict(product.producers)  # those that are computed in place
         axes, extents = product.axes, product.extents
@@ -67,8 +67,24 @@ class ProductProgram(ABC):
             total: the sums.
         """
 
+    def _meanwhile(self, top: Any, rows: int, number: Any) -> None:  # noqa: B027  may be nothing
+        """Does something beside a step of a tile.
+
+        Args:
+            top: the tile's first row.
+            rows: how many it has.
+            number: of the step.
+        """
+
     def _first_column(self, group: Any) -> Any:
-        return first_of_group(group, self._columns, self._wanted)
+        if self._wanted < self._columns:
+            return 0  # of one group that is not whole
+        together = self._product.together
+        each = math.ceil(together / self._columns)
+        if each == self._groups:
+            return first_of_group(group, self._columns, together)
+        first = first_of_group(group % each, self._columns, together)
+        return group // each * together + first
 
     def _prepare_x(self) -> None:
         """Computes what X is read from, such as a padded image, once and for all; no mere copy."""
@@ -95,15 +111,18 @@ class ProductProgram(ABC):
 
     def _pack(self) -> None:
         """Has W packed beforehand, if it can be."""
-        self._packed = self._factor.packed(self._product.kernel, self._buffers, self._columns)
+        together = self._product.together
+        if together == self._wanted or together % self._columns == 0:
+            kernel = self._product.kernel
+            self._packed = self._factor.packed(kernel, self._buffers, self._columns)
 
     def _panel(self, axes: Mapping[Any, Any], group: Any, first: Any) -> Panel:
         """W's values for a group of columns."""
         if self._packed is not None:
             return self._packed(group)
         product, factor = self._product, self._factor
-        if product.is_of_bytes:
-            raise ValueError("a factor of bytes that can't be packed beforehand")
+        if product.is_of_bytes or self._wanted < self._columns:
+            raise ValueError("a factor that can't be packed beforehand")
         count = math.prod(factor.extents)
         panel = T.alloc_buffer((count, self._columns), "float32")
         with T.serial(0, count) as number:
@@ -138,8 +157,13 @@ class ProductProgram(ABC):
             *outer, last = [loops] if len(factor.loops) == 1 else list(loops)
             number = factor.number([*outer, last])
             steps = dict(zip(factor.steps, (*outer, last * factor.depth), strict=True))
+            self._meanwhile(top, rows, number)
             for i in range(rows):
-                known = {**self._at_row(axes, top + i), **steps}
+                known = {
+                    **self._at_row(axes, top + i),
+                    **steps,
+                    product.axes[product.column]: first,
+                }
                 if product.is_of_bytes:
                     self._add_bytes(sums, i, self._bytes(known), lambda k: panel(number, k))
                     continue
@@ -147,7 +171,7 @@ class ProductProgram(ABC):
                 self._each_vector(lambda k: _add(sums, (i, k), value, panel(number, k)))  # noqa: B023
         for i in range(rows):
             known = self._at_row(axes, top + i)
-            self._each_vector(lambda k: self._finish(known, first, k, sums[i, k]))  # noqa: B023
+            self._each_wanted(lambda k: self._finish(known, first, k, sums[i, k]))  # noqa: B023
 
     def _bytes(self, axes: Mapping[Any, Any]) -> Any:
         """The bytes of X that an instruction takes, as one number; copies of X are passed by."""
@@ -178,6 +202,13 @@ class ProductProgram(ABC):
         for vector in range(self._vectors):
             with T.vectorized(0, self._lanes) as lane:
                 act(vector * self._lanes + lane)
+
+    def _each_wanted(self, act: Callable[[Any], None]) -> None:
+        if self._wanted >= self._columns:
+            self._each_vector(act)
+            return
+        with T.vectorized(0, self._wanted) as lane:
+            act(lane)
 
     def _load(self, buffer: Any, place: list[Any]) -> Any:
         return element(buffer, place, lambda b, at: self._buffers[b][tuple(at)], self._producers)

@@ -8,7 +8,8 @@ x is signed. What is left of x's zero point,
     sum((u - z) * w)  =  sum(u * w) - z * sum(w),
 
 is a constant for each result channel. Padding is done beforehand, by z: a padded zero is u = z.
-The sums are exact; rounding begins where they are scaled.
+The sums are exact; rounding begins where they are scaled. The instruction adds up four products:
+channels of x, as of an image's three colours, and columns of w are filled up with zeros of w.
 
 Bytes are widened to int32 here, as ONNX has it; `model/narrow.py` has them read as bytes.
 """
@@ -31,6 +32,8 @@ _DEPTH = 4
 """Products that the instruction adds up."""
 _LANES = 16
 """Sums that it makes side by side."""
+_MANY = 64
+"""Columns to which a few more may be added."""
 _SIGNED_OFFSET = 128
 
 
@@ -183,25 +186,26 @@ def _conv(
 ) -> str | None:
     """The sums of a convolution, int32; None if it is none of this kind.
 
-    w is (M, C, H, W), all of whose channels go together: C whole steps of the instruction, M whole
-    vectors.
+    w is (M, C, H, W), all of whose channels go together, M whole vectors.
     """
     shape = graph.shape(w.value)
     zero = _known_zero(x, graph)
     if shape is None or len(shape) != 4 or attributes.get("group", 1) != 1 or zero is None:
         return None
-    if not _are_bytes(x, w, graph) or shape[1] % _DEPTH or shape[0] % _LANES:
+    if not _are_bytes(x, w, graph) or shape[0] % _LANES:
         return None
     if attributes.pop("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
         return None
-    u = _unsigned(x.value, graph, new)
+    u, weight, missing = _unsigned(x.value, graph, new), w.value, -shape[1] % _DEPTH
     pads = [int(pad) for pad in attributes.get("pads", [0] * 4)]
-    if zero and any(pads):
+    if missing or (zero and any(pads)):
         top, left, bottom, right = pads
-        around = new.ints([0, 0, top, left, 0, 0, bottom, right])
+        around = new.ints([0, 0, top, left, 0, missing, bottom, right])
         u = new.op("Pad", u, around, new.constant(zero, np.uint8))
         attributes["pads"] = [0] * 4
-    wide = new.cast(w.value, TensorProto.INT32)
+    if missing:
+        weight = new.op("Pad", weight, new.ints([0, 0, 0, 0, 0, missing, 0, 0]))
+    wide = new.cast(weight, TensorProto.INT32)
     sums = new.op("Conv", new.cast(u, TensorProto.INT32), wide, **attributes)
     if not zero:
         return sums
@@ -222,23 +226,30 @@ def _matmul(
         return None
     terms, columns = shape[::-1] if turned else shape
     is_single = not x.zero or _extent(x.zero, graph) == 1
-    if terms % _DEPTH or columns % _LANES or not is_single:
+    missing = -columns % _LANES
+    if terms % _DEPTH or (missing and columns < _MANY) or not is_single:
         return None
     u = _unsigned(x.value, graph, new)
     weight = new.transpose(w.value, [1, 0]) if turned else w.value
+    if missing:
+        weight = new.op("Pad", weight, new.ints([0, 0, 0, missing]))
     wide = new.cast(weight, TensorProto.INT32)
     sums = new.op("MatMul", new.cast(u, TensorProto.INT32), wide)
+    if _known_zero(x, graph) != 0:
+        weights = new.reduce("ReduceSum", wide, [0], keepdims=False)
+        sums = new.op("Sub", sums, new.op("Mul", weights, _offset(x, graph, new)))
+    return new.slice(sums, -1, 0, columns) if missing else sums
+
+
+def _offset(x: _Quantised, graph: Graph, new: Replacement) -> str:
+    """The zero point of x in unsigned bytes, as int32."""
     zero = _known_zero(x, graph)
-    if zero == 0:
-        return sums
-    weights = new.reduce("ReduceSum", wide, [0], keepdims=False)
     if zero is not None:
-        offset = new.constant(zero, np.int32)
-    else:
-        offset = new.cast(x.zero, TensorProto.INT32)
-        if graph.dtype(x.value) == TensorProto.INT8:
-            offset = new.op("Add", offset, new.constant(_SIGNED_OFFSET, np.int32))
-    return new.op("Sub", sums, new.op("Mul", weights, offset))
+        return new.constant(zero, np.int32)
+    offset = new.cast(x.zero, TensorProto.INT32)
+    if graph.dtype(x.value) == TensorProto.UINT8:
+        return offset
+    return new.op("Add", offset, new.constant(_SIGNED_OFFSET, np.int32))
 
 
 def _are_bytes(x: _Quantised, w: _Quantised, graph: Graph) -> bool:
