@@ -84,11 +84,29 @@ def test_a_search_that_did_not_match_is_more_than_the_cap() -> None:
     assert summary.scratch is not None
     assert summary.scratch.same_time == pytest.approx(1.3)
     assert summary.scratch.in_the_end == pytest.approx(1.1)
+    assert summary.scratch.in_model is not None
+    assert not summary.scratch.in_model.is_reached
+    assert summary.scratch.in_model.times_longer == pytest.approx(600 / 54)
     assert summary.scratch.matches[60.0].times_longer == pytest.approx(600 / 54)
     # 90 s to match a search of 9 s, more than 600 s one of 54 s
     row, median = scratch_table([summary]).rows
-    assert row == ("resnet18", "1.30", "1.10", "90 (10.0)", "> 600 (> 11.1)", "> 600 (> 11.1)")
+    longer = "> 600 (> 11.1)"
+    assert row == ("resnet18", "1.30", "1.10", longer, "90 (10.0)", longer, longer)
     assert median[-3:] == ("(10.0)", "(> 11.1)", "(> 11.1)")
+
+
+def test_a_plan_from_scratch_matches_when_it_is_as_fast_in_the_model() -> None:
+    timings = timed(
+        {"onnxruntime": 10.0, "mixed@60": 9.0, "scratch@54": 9.5, "scratch@270": 9.0,
+         "scratch@600": 8.5}
+    )  # fmt: skip
+    searches = (search("mixed", 60.0), *(search("scratch", s) for s in (54.0, 270.0, 600.0)))
+    (summary,) = summarise([reuse_row(), scratch_row(searches=searches, timings_ms=timings)])
+    assert summary.scratch is not None
+    assert summary.scratch.in_model is not None
+    assert summary.scratch.in_model.is_reached
+    assert summary.scratch.in_model.seconds == 270.0
+    assert scratch_table([summary]).rows[0][3] == "270 (5.0)"
 
 
 def test_its_own_trials_alone_match_later() -> None:

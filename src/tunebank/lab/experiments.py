@@ -37,6 +37,10 @@ ONE, MIXED, LENGTH, DIRECT = "one", "mixed", "length", "direct"
 other algorithms, and no kernels made one."""
 _PACKAGES = ("apache-tvm", "onnxruntime", "numpy", "torch", "transformers")
 
+_MULTIPLES = (2, 5, 10, 20)
+"""Of the search time of reuse: when a plan from scratch is kept, to be timed in the model."""
+_LONGEST = _MULTIPLES[-1]
+
 Report = Callable[[Any], None]
 
 
@@ -48,7 +52,8 @@ class EvaluationSettings:
         results: file of the rows.
         budgets_seconds: search times; 0 measures nothing.
         repeats: how often each search and each comparison is made.
-        cap_seconds: how long auto-scheduling from scratch may take to match; 0 leaves it out.
+        cap_seconds: how long auto-scheduling from scratch may take to match, up to 20 times the
+            search time of reuse; 0 leaves it out.
         stock_seconds: how long MetaSchedule as it comes is run; 0 leaves it out.
         rounds: turns of each contestant.
         min_seconds: time that each contestant is measured for.
@@ -133,7 +138,7 @@ class Experiments:
             self._device,
             self._measurer,
             target_us=best.kernels_us,
-            cap_seconds=self._settings.cap_seconds,
+            cap_seconds=min(self._settings.cap_seconds, _LONGEST * best.search_seconds),
             checkpoints=self._checkpoints(best.search_seconds),
             report=self._report,
         )
@@ -170,9 +175,10 @@ class Experiments:
         return self._row(STOCK, repeat, race, searches=searches, cap_seconds=seconds)
 
     def _checkpoints(self, seconds: float) -> list[float]:
-        """The smaller budgets, and the time that reuse took."""
+        """The smaller budgets, the time that reuse took, and multiples of it up to the cap."""
         smaller = [b for b in self._settings.budgets_seconds if 0 < b < 0.9 * seconds]
-        return [*smaller, seconds]
+        times = [seconds * multiple for multiple in _MULTIPLES]
+        return [*smaller, seconds, *(t for t in times if t <= self._settings.cap_seconds)]
 
     def _modes(self, *, is_first: bool) -> Iterator[_Mode]:
         """The searches of a repeat; that by schedules alone is in the first."""

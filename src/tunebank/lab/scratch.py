@@ -129,7 +129,8 @@ class _Watch:
         """What it came to."""
         seconds = self._timeline[-1].seconds if self._timeline else 0.0
         kept = {**self._kept, **dict.fromkeys(self._waiting, self._standing)}
-        kept[seconds] = self._standing
+        if not self._waiting:
+            kept[seconds] = self._standing
         return Scratch(tuple(self._timeline), self._match_seconds, dict(sorted(kept.items())))
 
     def _total(self) -> float:

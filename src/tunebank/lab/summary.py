@@ -32,8 +32,8 @@ class Match:
 
     Attributes:
         reuse_seconds: search time that reuse took.
-        seconds: search time from scratch until its kernels, each alone, took no longer than those
-            of reuse; where that did not happen, how long it was let run.
+        seconds: search time from scratch until it was as fast as reuse; where that did not happen,
+            how long it was let run.
         is_reached: whether it happened; else `seconds` is a lower bound.
     """
 
@@ -52,8 +52,11 @@ class ScratchResult:
     """Auto-scheduling from scratch beside reuse.
 
     Attributes:
-        matches: by the budget of reuse, in seconds; none for a budget too small to measure all
-            kernels. With the default schedules where no trial is faster.
+        in_model: until one of its plans that were timed in the model was as fast there as that of
+            reuse by the largest budget; None if none was timed.
+        matches: by the budget of reuse, in seconds, until its kernels, each alone, took no longer;
+            none for a budget too small to measure all kernels. With the default schedules where no
+            trial is faster.
         alone: likewise with its own trials alone, against the largest budget; None if that was not
             followed.
         latency_ms: in the model, by search time in seconds.
@@ -62,6 +65,7 @@ class ScratchResult:
         in_the_end: likewise of what it found in all.
     """
 
+    in_model: Match | None
     matches: Mapping[float, Match]
     alone: Match | None
     latency_ms: Mapping[float, float]
@@ -236,6 +240,7 @@ def _scratch(row: Row) -> ScratchResult:
     own = samples[label(best.mode, best.budget_seconds)]
     same = min(in_model, key=lambda s: abs(s - best.search_seconds), default=None)
     return ScratchResult(
+        in_model=_match_in_model(best, {s: ratio(one, own).median for s, one in in_model.items()}),
         matches={
             budget: _match(one, one.kernels_us, row, lambda point: point.kernels_us)
             for budget, one in sorted(reused.items())
@@ -252,6 +257,15 @@ def _scratch(row: Row) -> ScratchResult:
         same_time=ratio(in_model[same], own).median if same is not None else None,
         in_the_end=ratio(in_model[max(in_model)], own).median if in_model else None,
     )
+
+
+def _match_in_model(reused: SearchOutcome, latencies: Mapping[float, float]) -> Match | None:
+    """By the latencies, relative to that of reuse, of plans by search time."""
+    if not latencies:
+        return None
+    reached = min((seconds for seconds, one in latencies.items() if one <= 1.0), default=None)
+    seconds = max(latencies) if reached is None else reached
+    return Match(reused.search_seconds, seconds, is_reached=reached is not None)
 
 
 def _match(

@@ -17,14 +17,6 @@ from tunebank.schedule.pointwise import begin_program, store_steps, unravelled
 from tunebank.schedule.product_program import ProductProgram
 
 
-import os
-
-FETCH = not os.environ.get("TB_NOPF")
-_MOST_ROWS_TO_FETCH = 256
-_READ_SOON = tuple(tirx.const(flag, "int32") for flag in (0, 3, 1))
-"""Of LLVM's prefetch: to read, to all caches, of data."""
-
-
 def panels_module(kernel: Kernel, device: Device, parameters: Parameters) -> ir.IRModule:
     """The kernel as a program.
 
@@ -58,7 +50,6 @@ class _Program(ProductProgram):
             with T.parallel(0, math.prod(extents)) as task:
                 *place, group, part = unravelled(task, extents)
                 axes = {product.axes[p]: at for p, at in zip(product.shared, place, strict=True)}
-                self._group = group
                 first = self._first_column(group)
                 panel = self._panel(axes, group, first)
                 self._others(axes, part, lambda known: self._rows(known, first, panel))
@@ -79,27 +70,7 @@ class _Program(ProductProgram):
         with T.serial(0, stop - start) as number:
             place = unravelled(start + number, extents)
             names = [product.axes[position] for position in product.others]
-            self._rows_before = (start + number) * product.rows
             act({**axes, **dict(zip(names, place, strict=True))})
-
-    def _meanwhile(self, top: Any, rows: int, number: Any) -> None:
-        """Fetches the next group's panel into the cache, evenly over the steps of this one.
-
-        Packed weights come from memory, and where few rows use a panel the wait shows.
-        """
-        product = self._product
-        all_rows = product.rows * product.count(product.others)
-        values = math.prod(self._factor.loops) * self._columns * product.depth  # of a panel
-        if self._packed is None or product.shared or self._parts > 1 or not FETCH:
-            return
-        if all_rows > _MOST_ROWS_TO_FETCH:
-            return
-        begin = (self._rows_before + top) * values // all_rows
-        step = math.ceil(rows * self._columns * product.depth / all_rows)
-        place = self._packed(self._group + 1)(0, begin + number * step)
-        T.evaluate(
-            tirx.call_llvm_intrin("int32", "llvm.prefetch", T.address_of(place), *_READ_SOON)
-        )
 
     def _finish(self, axes: Mapping[Any, Any], column: Any, lane: Any, total: Any) -> None:
         """The kernel's own steps on a vector of results."""

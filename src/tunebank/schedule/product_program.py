@@ -67,15 +67,6 @@ class ProductProgram(ABC):
             total: the sums.
         """
 
-    def _meanwhile(self, top: Any, rows: int, number: Any) -> None:  # noqa: B027  may be nothing
-        """Does something beside a step of a tile.
-
-        Args:
-            top: the tile's first row.
-            rows: how many it has.
-            number: of the step.
-        """
-
     def _first_column(self, group: Any) -> Any:
         if self._wanted < self._columns:
             return 0  # of one group that is not whole
@@ -157,7 +148,6 @@ class ProductProgram(ABC):
             *outer, last = [loops] if len(factor.loops) == 1 else list(loops)
             number = factor.number([*outer, last])
             steps = dict(zip(factor.steps, (*outer, last * factor.depth), strict=True))
-            self._meanwhile(top, rows, number)
             for i in range(rows):
                 known = {
                     **self._at_row(axes, top + i),
