@@ -14,7 +14,7 @@ from tvm import relax
 
 from tunebank.device import Device, detect_device
 from tunebank.model import Model, load_model
-from tunebank.schedule.panels import as_product
+from tunebank.schedule.product import as_product
 
 SHAPE = (1, 4, 9, 9)
 

@@ -29,12 +29,12 @@ from tunebank.schedule import (
 from tunebank.schedule.panels import (
     KIND,
     Parameters,
-    as_product,
     panels_traces,
     parameters_of,
     to_trace,
-    uneven,
 )
+from tunebank.schedule.product import as_product
+from tunebank.schedule.tiles import uneven
 from tunebank.schedule.trace import one_step
 
 
@@ -111,7 +111,7 @@ def whole_sum() -> Kernel:
 
 EVEN = {
     "whole sum": whole_sum,
-    "divisors": lambda: constant(matmul(m=32, n=64, k=24)),
+    "few rows": lambda: constant(matmul(m=8, n=64, k=24)),
     "one row": lambda: kernel(matmul(m=1, n=64, k=24)),
     "image": lambda: constant(conv2d(size=14, cin=8, cout=32)),
     "depthwise": lambda: kernel(depthwise_conv2d()),
@@ -135,10 +135,26 @@ def test_others_are_left_alone(name: str, device: Device) -> None:
 
 def test_equal_kernels_have_the_same_schedules(device: Device) -> None:
     """What is read of a kernel is kept, and serves those that are equal."""
-    first, second = (constant(matmul(m=32, n=64, k=40)) for _ in range(2))
+    first, second = (constant(matmul(m=8, n=64, k=40)) for _ in range(2))
     assert first == second
     assert panels_traces(first, device, clearly=False) == []
     assert panels_traces(second, device, clearly=False) == []
+
+
+def test_it_is_the_default_of_dense_layers(device: Device) -> None:
+    chosen = default_schedule(Space(constant(matmul(m=64, n=192, k=32)), device))
+    assert chosen is not None
+    assert chosen.trace.instructions[0].kind == KIND
+
+
+def test_rows_a_page_apart_are_few_in_a_tile(device: Device) -> None:
+    """They would push each other out of the nearest cache."""
+    apart, side_by_side = (constant(matmul(m=126, n=192, k=k)) for k in (1024, 1008))
+    rows = [
+        parameters_of(panels_traces(one, device, clearly=True)[0]).rows
+        for one in (apart, side_by_side)
+    ]
+    assert rows[0] <= 8 < rows[1]
 
 
 def test_half_vectors_are_no_reason_by_themselves(device: Device) -> None:

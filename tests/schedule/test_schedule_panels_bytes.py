@@ -13,10 +13,10 @@ from tunebank.schedule import IllegalScheduleError, Space, default_schedule
 from tunebank.schedule.panels import (
     KIND,
     Parameters,
-    as_product,
     panels_traces,
     to_trace,
 )
+from tunebank.schedule.product import as_product
 
 
 def _wide(value: tirx.PrimExpr) -> tirx.PrimExpr:

@@ -124,11 +124,11 @@ def scratch_table(summaries: Sequence[ModelSummary]) -> TableData:
         "MetaSchedule from scratch, on our workers",
         columns,
         tuple(rows),
-        "Over 1 is slower than reuse. It matches in the model when a plan that was kept after 1, 2, "
-        "5, 10 or 20 times the search time of reuse is as fast there; it matches the kernels when "
-        "its own, each measured alone, take no longer. In brackets, how many times the search time "
-        "of reuse. It has our default schedules where no trial of its own is faster, but in the "
-        "last column. Where it did not match, `>` stands before the time that it was let run.",
+        "Over 1 is slower than reuse. It matches in the model when a plan that was kept after 1, "
+        "2, 5, 10 or 20 times the search time of reuse is as fast there; it matches the kernels "
+        "when its own, each measured alone, take no longer. In brackets, how many times the search "
+        "time of reuse. It has our default schedules where no trial of its own is faster, but in "
+        "the last column. Where it did not match, `>` stands before the time that it was let run.",
     )
 
 

@@ -20,8 +20,8 @@ from tunebank.errors import ModelError
 from tunebank.model.spec import TensorSpec
 
 INLINE_BYTES = 1 << 14
-"""Tensors of so many bytes stay in the graph: shapes, axes, bounds, zero points of channels, whatever
-rules and importers read."""
+"""Tensors of so many bytes stay in the graph: shapes, axes, bounds, zero points of channels,
+whatever rules and importers read."""
 _PAGE_BYTES = 4096
 _FIRST_WITHOUT_WEIGHT_INPUTS = 4  # version of ONNX's intermediate representation
 

@@ -22,7 +22,6 @@ from tvm import ir, sym, tirx
 
 from tunebank.kernel import BlockSite, Kernel
 from tunebank.kernel.expressions import loads
-from tunebank.schedule.panels import Product, product_at
 from tunebank.schedule.pointwise import (
     IF_THEN_ELSE,
     Reduction,
@@ -33,6 +32,7 @@ from tunebank.schedule.pointwise import (
     steps_after,
     weights_of,
 )
+from tunebank.schedule.product import Product, product_at
 
 _IMAGE_AXES = 4  # n, y, x, k
 _MOST_TAPS = 81

@@ -55,18 +55,15 @@ class Factor:
         *outer, last = self.extents
         return (*outer, last // self.depth)
 
-    def packed(
-        self, kernel: Kernel, buffers: Mapping[Any, Any], columns: int
-    ) -> Callable[[Any], Panel] | None:
-        """Writes the block; returns the values by group, or None if it can't be packed.
+    def packed(self, buffers: Mapping[Any, Any], columns: int) -> Callable[[Any], Panel]:
+        """Writes the block; returns the values by group.
+
+        In a group that is not whole zeros stand for the columns that lack.
 
         Args:
-            kernel: the kernel.
             buffers: the program's parameters, by buffer of the kernel.
             columns: in a group.
         """
-        if not self._may_be_packed(kernel, columns):
-            return None
         depth = self.depth
         shape = [-(-self.width // columns), math.prod(self.loops), columns * depth]
         packed = T.sblock_alloc_buffer(shape, str(self.load.source.dtype))
@@ -91,19 +88,6 @@ class Factor:
         for at, extent in zip(place, self.loops, strict=True):
             number = number * extent + at
         return number
-
-    def _may_be_packed(self, kernel: Kernel, columns: int) -> bool:
-        """Whether it is a constant of whole groups of columns, or of one, without other indices.
-
-        In a group that is not whole zeros stand for the columns that lack.
-        """
-        own, indices = [*self.steps, self.column], self.load.indices
-        return (
-            is_constant(kernel, self.load.source)
-            and (self.width % columns == 0 or self.width < columns)
-            and len(indices) == len(own)
-            and all(any(index.same_as(axis) for index in indices) for axis in own)
-        )
 
 
 def is_constant(kernel: Kernel, buffer: Any) -> bool:

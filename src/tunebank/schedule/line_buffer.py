@@ -14,8 +14,8 @@ from tvm import tirx
 from tvm.tirx.script.builder import ir as T  # noqa: N812
 
 from tunebank.schedule.chain import Padding, Window
-from tunebank.schedule.panels import uneven
 from tunebank.schedule.pointwise import rebuilt, store_steps
+from tunebank.schedule.tiles import uneven
 
 _MOST_ACROSS = 7
 _MOST_UNROLLED = 128

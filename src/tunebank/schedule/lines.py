@@ -26,8 +26,8 @@ from dataclasses import astuple, dataclass
 from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.schedule.chain import Chain, as_chain
-from tunebank.schedule.panels import uneven
 from tunebank.schedule.registers import whole_vectors_efficiency
+from tunebank.schedule.tiles import uneven
 from tunebank.schedule.trace import Trace, one_step, whole_numbers
 
 KIND = "Lines"

@@ -15,30 +15,27 @@ that W may be transposed, or an activation as in attention:
             the kernel's own steps
 
 A schedule of this kind is a trace of one step, `Panels`, whose attributes are the parameters. It is
-the default where the register model promises clearly more than for any divisor, and for products of
-bytes: with them, an instruction adds up four products for each of 16 columns.
+the default where the register model promises clearly more than for any divisor; for dense layers,
+whose packed panels it reads in order; and for products of bytes: with them, an instruction adds up
+four products for each of 16 columns.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass, replace
-from functools import lru_cache
-from typing import Any
-
-from tvm import ir, tirx
 
 from tunebank.device import Device
-from tunebank.kernel import BlockSite, Kernel
-from tunebank.kernel.expressions import expressions
-from tunebank.schedule.factor import is_constant
-from tunebank.schedule.pointwise import Step, as_step, same, steps_after
+from tunebank.kernel import Kernel
+from tunebank.schedule.pointwise import weights_of
+from tunebank.schedule.product import Product, as_product
 from tunebank.schedule.registers import (
     anchor_tiles,
     tile_efficiency,
     whole_vectors_efficiency,
 )
+from tunebank.schedule.tiles import uneven
 from tunebank.schedule.trace import Trace, one_step, whole_numbers
 
 KIND = "Panels"
@@ -47,19 +44,26 @@ _MOST_ROWS = 15
 _MOST_VECTORS = 4
 _MOST_PARTS = 64
 _CHOICES = 3
-_LEAST_GAIN = 1.25
+_LEAST_GAIN = 1.15
 _LEAST_GAIN_OF_ACTIVATIONS = 0.5
 """Where W is no constant, which could be packed beforehand, it is worth a try even so."""
+_LEAST_GAIN_OF_DENSE = 0.8
+"""By BERT's and GPT-2's dense layers on a Zen 4: 1.04 to 1.26 times as fast."""
+_MANY_ROWS = 16
 _TILES = 8
 _COPY_COST = 3.0
 """Multiply-adds that the copy of a value takes as long as."""
 _SIZE_COST = 0.002
 """Of each accumulator: of tiles that are as fast, the one of the shorter program."""
+_PANEL_COST, _X_COST = 0.5, 0.1
+"""Of reading a panel's vectors once for each tile of rows, and X once for each group of columns,
+relative to a multiply-add: the former come from the second cache."""
 _HALF = 8
 """Elements in a vector of 256 bits."""
-_BYTES_AT_ONCE = 4
-"""Products that AVX-512's VPDPBUSD adds up."""
 _NEAR_CACHE_BYTES = 512 * 1024
+_LINE_BYTES = 64
+_SETS, _WAYS = 64, 8
+"""Of the nearest cache: x86's first level has 64 sets, by the size of a page."""
 
 
 @dataclass(frozen=True)
@@ -75,74 +79,6 @@ class Parameters:
     rows: int
     vectors: int
     parts: int
-
-
-@dataclass(frozen=True)
-class Product:
-    """A kernel that sums products, and what surrounds it.
-
-    Attributes:
-        kernel: the kernel.
-        axes: of the sum, as they are in the kernel.
-        extents: of the axes.
-        row: position of the axis whose elements the rows of a tile are; None for a single row.
-        column: position of the axis whose elements are the columns: the last spatial one.
-        shared: positions of the other spatial axes that W depends on.
-        others: positions of those that it does not.
-        reduced: positions of the axes that are summed over.
-        x: the factor without the columns, as the kernel reads it.
-        w: the factor with the columns.
-        result: the buffer of the bare results.
-        steps: what is done to them, in order.
-        producers: what computes the values that are read, by what it writes.
-        depth: how many steps of the sum an instruction takes: 4 of bytes, 1 of floats.
-        together: how many columns, one after another, are multiplied by one value of X: all of
-            them, or those of a group of a grouped convolution.
-    """
-
-    kernel: Kernel
-    axes: tuple[Any, ...]
-    extents: tuple[int, ...]
-    row: int | None
-    column: int
-    shared: tuple[int, ...]
-    others: tuple[int, ...]
-    reduced: tuple[int, ...]
-    x: Any
-    w: Any
-    result: Any
-    steps: tuple[Step, ...]
-    producers: Mapping[Any, Step]
-    depth: int
-    together: int
-
-    @property
-    def is_of_bytes(self) -> bool:
-        """Whether X is unsigned bytes and W signed ones, summed in int32."""
-        return self.depth > 1
-
-    @property
-    def columns(self) -> int:
-        """How many columns there are."""
-        return self.extents[self.column]
-
-    def groups(self, size: int) -> int:
-        """Into how many groups of so many columns they are shared out; some may overlap."""
-        return self.columns // self.together * math.ceil(self.together / size)
-
-    @property
-    def rows(self) -> int:
-        """How many rows there are."""
-        return 1 if self.row is None else self.extents[self.row]
-
-    @property
-    def has_constant_w(self) -> bool:
-        """Whether W may be laid out anew when the model is compiled."""
-        return is_constant(self.kernel, self.w.source)
-
-    def count(self, positions: Sequence[int]) -> int:
-        """How many elements some axes have together."""
-        return math.prod(self.extents[position] for position in positions)
 
 
 def panels_traces(kernel: Kernel, device: Device, *, clearly: bool) -> list[Trace]:
@@ -163,6 +99,8 @@ def panels_traces(kernel: Kernel, device: Device, *, clearly: bool) -> list[Trac
     if clearly and device.vector_lanes > _HALF:
         even = max(even, _even_efficiency(kernel, replace(device, vector_lanes=_HALF)))
     least = _LEAST_GAIN if clearly or found.has_constant_w else _LEAST_GAIN_OF_ACTIVATIONS
+    if found.is_dense and found.rows >= _MANY_ROWS:
+        least = _LEAST_GAIN_OF_DENSE
     if least * even >= 1.0:
         return []  # no cost is below 1
     costs = {one: _cost(found, one, device) for one in _choices(found, device)}
@@ -195,25 +133,13 @@ def fits(product: Product, device: Device, parameters: Parameters) -> bool:
     columns, wanted = parameters.vectors * device.vector_lanes, product.together
     if product.is_of_bytes and not (device.multiplies_bytes and wanted % columns == 0):
         return False
-    is_one_vector = parameters.vectors == 1 and product.has_constant_w and not product.shared
-    is_one_vector &= wanted == product.columns
+    is_one_vector = parameters.vectors == 1 and product.may_be_packed(columns)
     return (
         1 <= parameters.rows <= _MOST_ROWS
         and 1 <= parameters.vectors <= _MOST_VECTORS
         and (columns <= wanted or is_one_vector)
         and 1 <= parameters.parts <= min(_MOST_PARTS, product.count(product.others))
     )
-
-
-def uneven(extent: int, most: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """An extent shared out among as few tiles as `most` allows: (count, size) of two kinds.
-
-    >>> uneven(197, 14)
-    ((2, 14), (13, 13))
-    """
-    tiles = math.ceil(extent / most)
-    size, larger = divmod(extent, tiles)
-    return (larger, size + 1), (tiles - larger, size)
 
 
 def _even_efficiency(kernel: Kernel, device: Device) -> float:
@@ -236,156 +162,36 @@ def _choices(product: Product, device: Device) -> list[Parameters]:
 
 def _cost(product: Product, parameters: Parameters, device: Device) -> float:
     """Time relative to that of all multiply-adds at the peak rate of all threads."""
-    columns = parameters.vectors * device.vector_lanes
-    extent, wanted, groups = product.rows, product.columns, product.groups(columns)
+    vectors, columns = parameters.vectors, parameters.vectors * device.vector_lanes
+    extent, groups = product.rows, product.groups(columns)
     tasks = product.count(product.shared) * groups * parameters.parts
     idle = math.ceil(tasks / device.threads) * device.threads / tasks
+    shares = [(count, rows) for count, rows in uneven(extent, parameters.rows) if count]
     cycles = sum(
-        count * rows / whole_vectors_efficiency(rows, parameters.vectors, device)
-        for count, rows in uneven(extent, parameters.rows)
-        if count
+        count * rows / whole_vectors_efficiency(rows, vectors, device) for count, rows in shares
     )
-    size = 1.0 + _SIZE_COST * parameters.rows * parameters.vectors
+    rows = max(rows for _, rows in shares)
+    read = (1.0 + _PANEL_COST / rows) * (1.0 + _X_COST / vectors)
+    read *= max(1.0, _rows_in_a_set(product, rows) / _WAYS)
+    size = 1.0 + _SIZE_COST * rows * vectors
     in_task = extent * product.count(product.others) / parameters.parts
-    copied = 1.0 + (0.0 if product.is_of_bytes else _COPY_COST / in_task)
+    copied = 1.0 + (0.0 if product.may_be_packed(columns) else _COPY_COST / in_task)
     panel_bytes = 4.0 / product.depth * product.count(product.reduced) * columns
     far = max(1.0, panel_bytes / _NEAR_CACHE_BYTES)
-    return cycles / extent * (groups * columns / wanted) * copied * idle * far * size
+    filled = groups * columns / product.columns
+    return cycles / extent * filled * copied * idle * far * read * size
 
 
-@lru_cache(maxsize=512)
-def as_product(kernel: Kernel) -> Product | None:
-    """The kernel as a sum of products; None if it is something else."""
-    return None if kernel.anchor is None else product_at(kernel, kernel.anchor)
+def _rows_in_a_set(product: Product, rows: int) -> float:
+    """How many of the rows of a tile have their values in one set of the nearest cache.
 
-
-def product_at(kernel: Kernel, position: int, *, end: int | None = None) -> Product | None:
-    """One of the kernel's blocks as a sum of products, and what surrounds it.
-
-    Args:
-        kernel: the kernel.
-        position: of the block.
-        end: where the blocks end that are its steps.
+    Where rows are whole pages apart all are in one.
     """
-    site = kernel.sites[position]
-    factors = _factors(site)
-    if factors is None or site.extents is None:
-        return None
-    axes = tuple(axis.var for axis in site.block.iter_vars)
-    spatial = site.spatial_loops
-    x, w, period = factors
-    depth = _BYTES_AT_ONCE if str(x.source.dtype) == "uint8" else 1
-    column = spatial[-1]
-    rows = [p for p in spatial[:-1] if _has(x, axes[p]) and not _has(w, axes[p])]
-    row = next((p for p in reversed(rows) if site.extents[p] > 1), None)
-    rest = [p for p in spatial[:-1] if p != row]
-    shape = [site.extents[p] for p in spatial]
-    steps = steps_after(kernel.sites[position + 1 : end], site.block.body.buffer, shape)
-    before = [as_step(one) for one in kernel.sites[1:position]]
-    if steps is None or None in before:
-        return None
-    found = Product(
-        kernel, axes, site.extents, row, column,
-        tuple(p for p in rest if _has(w, axes[p])),
-        tuple(p for p in rest if not _has(w, axes[p])),
-        tuple(p for p in range(len(axes)) if p not in spatial),
-        x, w, site.block.body.buffer, steps, {one.result: one for one in before if one is not None},
-        depth, period or site.extents[column],
-    )  # fmt: skip
-    return found if depth == 1 or _is_read_in_order(found) else None
-
-
-def _is_read_in_order(product: Product) -> bool:
-    """Whether X has side by side what an instruction takes at once, and W can be packed so.
-
-    X may be read through copies that keep the order.
-    """
-    last, load = product.reduced[-1], product.x
-    axis = product.axes[last]
-    while True:
-        if not load.indices[-1].same_as(axis):
-            return False
-        step = product.producers.get(load.source)
-        if step is None or not isinstance(step.value, ir.TensorLoad):
-            break
-        load, axis = step.value, step.axes[-1]
-    is_there = step is None or load is product.x  # what computes X itself runs beforehand
-    return is_there and product.has_constant_w and product.extents[last] % product.depth == 0
-
-
-def _factors(site: BlockSite) -> tuple[Any, Any, int | None] | None:
-    """The factor without the last spatial axis, and that with it.
-
-    The former may have it divided by a constant, the last of what is returned.
-    """
-    store, spatial = site.block.body, site.spatial_loops
-    axes = [axis.var for axis in site.block.iter_vars]
-    if site.extents is None or len(site.extents) != len(axes) or not spatial:
-        return None
-    is_sum = isinstance(store, tirx.BufferStore) and isinstance(store.value, tirx.Add)
-    if not is_sum:
-        return None
-    so_far, product = store.value.a, store.value.b
-    place = [axes[position] for position in spatial]
-    if not isinstance(product, tirx.Mul) or not same(store.indices, place):
-        return None
-    if not same([so_far], [store.buffer[tuple(store.indices)]]) or not _begins_at_0(site):
-        return None
-    found = (_narrow(product.a), _narrow(product.b))
-    if not all(isinstance(one, ir.TensorLoad) and _is_plain(one) for one in found):
-        return None
-    (x, period), (w, plain) = sorted(
-        ((one, _period(one, axes[spatial[-1]])) for one in found), key=lambda pair: pair[1] == 1
-    )
-    types = tuple(str(one.dtype) for one in (x.source, w.source, store.buffer))
-    is_known = types in (("float32",) * 3, ("uint8", "int8", "int32"))
-    is_product = period != 1 and plain == 1
-    return (x, w, period) if is_known and is_product else None
-
-
-def _period(load: Any, axis: Any) -> int | None:
-    """What an axis is divided by wherever it is in a load's indices: 1 where by nothing.
-
-    None if it is nowhere.
-    """
-    found: set[int] = set()
-
-    def visit(part: Any) -> None:
-        if isinstance(part, tirx.FloorDiv) and part.a.same_as(axis):
-            found.add(int(part.b) if isinstance(part.b, tirx.IntImm) else 1)
-        elif part.same_as(axis):
-            found.add(1)
-        else:
-            for name in ("a", "b"):
-                if hasattr(part, name):
-                    visit(getattr(part, name))
-
-    for index in load.indices:
-        visit(index)
-    return found.pop() if len(found) == 1 else (1 if found else None)
-
-
-def _begins_at_0(site: BlockSite) -> bool:
-    init = site.block.init
-    return (
-        isinstance(init, tirx.BufferStore)
-        and isinstance(init.value, tirx.FloatImm | tirx.IntImm)
-        and float(init.value.value) == 0.0
-    )
-
-
-def _narrow(factor: Any) -> Any:
-    """What is widened to int32 before it is multiplied."""
-    is_widened = isinstance(factor, tirx.Cast) and str(factor.ty.dtype) == "int32"
-    return factor.value if is_widened else factor
-
-
-def _is_plain(load: Any) -> bool:
-    """Whether no index is itself looked up."""
-    inner = [part for index in load.indices for part in expressions(index)]
-    return not any(isinstance(part, ir.TensorLoad) for part in inner)
-
-
-def _has(load: Any, axis: Any) -> bool:
-    """Whether an axis is in the indices of a load."""
-    return any(part.same_as(axis) for index in load.indices for part in expressions(index))
+    if product.row is None:
+        return 1.0
+    axis = product.axes[product.row]
+    moves = [(weights_of(index, [axis]) or [0])[0] for index in product.x.indices]
+    shape = [int(extent) for extent in product.x.source.shape]
+    apart = sum(move * math.prod(shape[i + 1 :]) for i, move in enumerate(moves))
+    lines, rest = divmod(4 * apart // product.depth, _LINE_BYTES)
+    return 1.0 if rest or not lines else rows / (_SETS // math.gcd(_SETS, lines))

@@ -12,8 +12,9 @@ from tvm.tirx.script.builder import ir as T  # noqa: N812
 
 from tunebank.device import Device
 from tunebank.kernel import Kernel
-from tunebank.schedule.panels import Parameters, Product, as_product, fits
+from tunebank.schedule.panels import Parameters, fits
 from tunebank.schedule.pointwise import begin_program, store_steps, unravelled
+from tunebank.schedule.product import Product, as_product
 from tunebank.schedule.product_program import ProductProgram
 
 

@@ -20,8 +20,9 @@ from tvm.tirx.script.builder import ir as T  # noqa: N812
 
 from tunebank import _tvm
 from tunebank.schedule.factor import Factor, Panel
-from tunebank.schedule.panels import Product, uneven
 from tunebank.schedule.pointwise import element, first_of_group, rebuilt, unravelled
+from tunebank.schedule.product import Product
+from tunebank.schedule.tiles import uneven
 
 
 class ProductProgram(ABC):
@@ -102,10 +103,8 @@ class ProductProgram(ABC):
 
     def _pack(self) -> None:
         """Has W packed beforehand, if it can be."""
-        together = self._product.together
-        if together == self._wanted or together % self._columns == 0:
-            kernel = self._product.kernel
-            self._packed = self._factor.packed(kernel, self._buffers, self._columns)
+        if self._product.may_be_packed(self._columns):
+            self._packed = self._factor.packed(self._buffers, self._columns)
 
     def _panel(self, axes: Mapping[Any, Any], group: Any, first: Any) -> Panel:
         """W's values for a group of columns."""

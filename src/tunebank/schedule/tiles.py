@@ -70,3 +70,14 @@ def _fit(wanted: Sequence[float], extent: int, innermost_limit: int) -> Factors:
         inner.append(factor)
         left //= factor
     return (left, *reversed(inner)) if len(wanted) > 1 else (extent,)
+
+
+def uneven(extent: int, most: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """An extent shared out among as few tiles as `most` allows: (count, size) of two kinds.
+
+    >>> uneven(197, 14)
+    ((2, 14), (13, 13))
+    """
+    tiles = math.ceil(extent / most)
+    size, larger = divmod(extent, tiles)
+    return (larger, size + 1), (tiles - larger, size)

@@ -24,6 +24,8 @@ _NEAR = 1.25
 _DONORS_FIRST = 16
 """Schedules that are measured before the best of them is refined."""
 _WORSE_TILE_OCTAVES = 0.5
+_PARENT = 1.15
+"""How many times slower than the best schedule one may be that is worth refining."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ class KernelSearch:
         self._measured: list[tuple[Proposal, Measurement]] = []
         self._tried: set[object] = set()
         self._best: Chosen | None = None
+        self._parent: Chosen | None = None
         self._untuned_us: float | None = None
         self._failures: list[Proposal] = []
         self.stale_rounds = 0
@@ -97,10 +100,11 @@ class KernelSearch:
 
     @property
     def can_refine(self) -> bool:
-        """Whether the design space has decisions to vary."""
-        if self.kernel.anchor is None or self._best is None or self._best.proposal is None:
+        """Whether a schedule with decisions to vary is the best, or not far behind."""
+        parent_us = self._parent.latency_us if self._parent is not None else None
+        if self.kernel.anchor is None or parent_us is None or self.best_us is None:
             return False
-        return self._best.proposal.scheduled.schedule is not None
+        return parent_us <= _PARENT * self.best_us
 
     def first(self, donors: int) -> list[Proposal]:
         """The default schedule and the best-ranked donors' candidates."""
@@ -134,7 +138,9 @@ class KernelSearch:
                 continue
             if proposal is self._candidates.default:
                 self._untuned_us = latency
-            if result.checked and (self.best_us is None or latency < self.best_us):
+            if proposal.scheduled.schedule is not None and _is_faster(latency, self._parent):
+                self._parent = Chosen(proposal, result)
+            if result.checked and _is_faster(latency, self._best):
                 self._best = Chosen(proposal, result)
         if self._evolution is not None:
             self._evolution.observe([(p.scheduled, result) for p, result in measured])
@@ -225,13 +231,17 @@ class KernelSearch:
             for scheduled in self._evolution.propose()
             if self._is_worth_a_build(scheduled) and self._candidates.is_new(scheduled)
         )
-        donor = self._best.proposal.donor if self._best and self._best.proposal else None
+        donor = self._parent.proposal.donor if self._parent and self._parent.proposal else None
         return [Proposal(scheduled, "refine", donor) for scheduled in islice(fresh, count)]
 
     def _is_worth_a_build(self, scheduled: Scheduled) -> bool:
-        """Whether the innermost tile is not much worse than that of the best."""
-        if self._best is None or self._best.proposal is None:
+        """Whether the innermost tile is not much worse than that of the best of its kind."""
+        if self._parent is None or self._parent.proposal is None:
             return True
-        best = expected_octaves(self._best.proposal.scheduled.trace, self.kernel, self._device)
+        best = expected_octaves(self._parent.proposal.scheduled.trace, self.kernel, self._device)
         own = expected_octaves(scheduled.trace, self.kernel, self._device)
         return own <= best + _WORSE_TILE_OCTAVES
+
+
+def _is_faster(latency_us: float, other: Chosen | None) -> bool:
+    return other is None or other.latency_us is None or latency_us < other.latency_us
