@@ -52,6 +52,16 @@ def test_a_quiet_slice_is_not_hidden_by_loud_ones(axis: int) -> None:
     assert found.excess(ROUNDING) > 1.0
 
 
+def test_a_few_elements_have_no_norm_of_their_own() -> None:
+    expected = np.array([1.0, -0.4])
+    few = difference(expected + 3 * ROUNDING, expected)
+    assert few.spread == 0.0
+    assert few.excess(ROUNDING) == pytest.approx(3 / LARGEST_FACTOR)
+    many = difference(np.tile(expected + 3 * ROUNDING, 8), np.tile(expected, 8))
+    assert many.largest == few.largest
+    assert many.excess(ROUNDING) > 1.0
+
+
 def test_rounding_errors_of_large_terms_that_cancel_are_no_fault() -> None:
     # A channel that is zero up to cancellation: its error is relative to its terms.
     expected = _values(1, 8, 10, 10)

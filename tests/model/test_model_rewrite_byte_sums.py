@@ -35,7 +35,9 @@ def quantised(rng, dtype, weight, *, axis, zero=None, per_channel=True):
     nodes = [
         helper.make_node("QuantizeLinear", ["x", "xs", "xz"], ["q"]),
         helper.make_node("DequantizeLinear", ["q", "xs", "xz"], ["a"]),
-        helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["b"], axis=axis),
+        helper.make_node(
+            "DequantizeLinear", ["w", "ws", "wz"], ["b"], axis=axis if per_channel else None
+        ),
     ]
     return nodes, weights
 

@@ -29,6 +29,7 @@ from tunebank.schedule import (
 from tunebank.schedule.panels import (
     KIND,
     Parameters,
+    lines_of_a_pass,
     panels_traces,
     parameters_of,
     to_trace,
@@ -95,6 +96,17 @@ def test_the_numbers_are_the_kernel_s(
     assert result.checked
 
 
+@pytest.mark.parametrize("parts", [1, 3, 4])
+def test_the_numbers_where_lines_follow_each_other(
+    parts: int, device: Device, measurer: LocalMeasurer
+) -> None:
+    func = conv2d(batch=2, size=6, cin=16, cout=64, window=1, epilogue=("bias", "relu"))
+    scheduled = Space(constant(func), device).apply(to_trace(Parameters(5, 1, parts)))
+    (result,) = measurer.measure([scheduled], best_us={})
+    assert (result.status, result.error) == ("ok", None)
+    assert result.checked
+
+
 @pytest.mark.parametrize("name", KERNELS)
 def test_it_is_the_default_of_awkward_extents(name: str, device: Device) -> None:
     chosen = default_schedule(Space(KERNELS[name](), device))
@@ -145,6 +157,23 @@ def test_it_is_the_default_of_dense_layers(device: Device) -> None:
     chosen = default_schedule(Space(constant(matmul(m=64, n=192, k=32)), device))
     assert chosen is not None
     assert chosen.trace.instructions[0].kind == KIND
+
+
+def test_lines_follow_each_other_in_1x1_convolutions(device: Device) -> None:
+    """Those of a part are shared out among tiles together, if they can be."""
+    target = constant(conv2d(batch=2, size=6, cin=16, cout=64, window=1))
+    found = as_product(target)
+    assert found is not None
+    assert [lines_of_a_pass(found, Parameters(6, 1, parts)) for parts in (1, 2, 4, 5)] == [
+        12, 6, 3, 1
+    ]  # fmt: skip
+    assert panels_traces(target, device, clearly=True) == [], "donors know such better"
+    (first, *_) = panels_traces(target, device, clearly=False)
+    assert lines_of_a_pass(found, parameters_of(first)) > 1
+    for changes in ({"window": 3}, {"stride": 2}):
+        other = as_product(constant(conv2d(**{"size": 6, "window": 1, **changes})))
+        assert other is not None
+        assert lines_of_a_pass(other, Parameters(6, 1, 1)) == 1
 
 
 def test_rows_a_page_apart_are_few_in_a_tile(device: Device) -> None:

@@ -9,9 +9,10 @@ measures,
 
 where r is the relative error to expect by rounding (`rounding.py`). A slice is one index on one
 axis: a channel, a row, a token, an image of a batch. A 2-norm averages, so that its bound needs
-less room for chance than that of a single element. The norm of a slice counts as no less than a
-quarter of what it is on average: where large terms cancel, their errors stay, and in a slice of
-equal elements (a channel, if all tokens are the same) nothing averages.
+less room for chance than that of a single element; of a few elements it does not, and is left out.
+The norm of a slice counts as no less than a quarter of what it is on average: where large terms
+cancel, their errors stay, and in a slice of equal elements (a channel, if all tokens are the same)
+nothing averages.
 
 Integers and truth values are chosen by comparing floating-point numbers (ArgMax, TopK, a mask):
 they are equal, but for as small a share as ties to within rounding explain. Quantised values
@@ -44,7 +45,8 @@ LARGEST_ROUNDING = 0.025
 """What agrees to no better than `LARGEST_FACTOR` times this, 10 %, is not said to agree."""
 
 _SLICE_FLOOR = 0.25
-_MIN_SLICE_SIZE = 16
+_MIN_SIZE = 16
+"""Elements of an array or slice whose 2-norm counts."""
 _QUANTISED_RANGE = 255.0
 
 
@@ -186,10 +188,10 @@ def _spread(error: Array, values: Array, own: float) -> float:
     if own < 1.0:
         total = float(values.size) if own == 0.0 else total / own**2
     mean = total / values.size
-    found = float(error.sum()) / total
+    found = float(error.sum()) / total if values.size >= _MIN_SIZE else 0.0
     for axis, extent in enumerate(error.shape):
         size = error.size // extent
-        if extent == 1 or size < _MIN_SLICE_SIZE:
+        if extent == 1 or size < _MIN_SIZE:
             continue
         others = tuple(i for i in range(error.ndim) if i != axis)
         least = _SLICE_FLOOR**2 * mean * size

@@ -44,7 +44,7 @@ _MOST_ROWS = 15
 _MOST_VECTORS = 4
 _MOST_PARTS = 64
 _CHOICES = 3
-_LEAST_GAIN = 1.15
+_LEAST_GAIN = 1.1
 _LEAST_GAIN_OF_ACTIVATIONS = 0.5
 """Where W is no constant, which could be packed beforehand, it is worth a try even so."""
 _LEAST_GAIN_OF_DENSE = 0.8
@@ -55,7 +55,7 @@ _COPY_COST = 3.0
 """Multiply-adds that the copy of a value takes as long as."""
 _SIZE_COST = 0.002
 """Of each accumulator: of tiles that are as fast, the one of the shorter program."""
-_PANEL_COST, _X_COST = 0.5, 0.1
+_PANEL_COST, _X_COST = 0.5, 0.2
 """Of reading a panel's vectors once for each tile of rows, and X once for each group of columns,
 relative to a multiply-add: the former come from the second cache."""
 _HALF = 8
@@ -99,7 +99,8 @@ def panels_traces(kernel: Kernel, device: Device, *, clearly: bool) -> list[Trac
     if clearly and device.vector_lanes > _HALF:
         even = max(even, _even_efficiency(kernel, replace(device, vector_lanes=_HALF)))
     least = _LEAST_GAIN if clearly or found.has_constant_w else _LEAST_GAIN_OF_ACTIVATIONS
-    if found.is_dense and found.rows >= _MANY_ROWS:
+    lines = found.count(found.others)
+    if found.is_dense and found.rows * lines >= _MANY_ROWS and (lines == 1 or not clearly):
         least = _LEAST_GAIN_OF_DENSE
     if least * even >= 1.0:
         return []  # no cost is below 1
@@ -163,7 +164,8 @@ def _choices(product: Product, device: Device) -> list[Parameters]:
 def _cost(product: Product, parameters: Parameters, device: Device) -> float:
     """Time relative to that of all multiply-adds at the peak rate of all threads."""
     vectors, columns = parameters.vectors, parameters.vectors * device.vector_lanes
-    extent, groups = product.rows, product.groups(columns)
+    extent = product.rows * lines_of_a_pass(product, parameters)
+    groups = product.groups(columns)
     tasks = product.count(product.shared) * groups * parameters.parts
     idle = math.ceil(tasks / device.threads) * device.threads / tasks
     shares = [(count, rows) for count, rows in uneven(extent, parameters.rows) if count]
@@ -174,12 +176,21 @@ def _cost(product: Product, parameters: Parameters, device: Device) -> float:
     read = (1.0 + _PANEL_COST / rows) * (1.0 + _X_COST / vectors)
     read *= max(1.0, _rows_in_a_set(product, rows) / _WAYS)
     size = 1.0 + _SIZE_COST * rows * vectors
-    in_task = extent * product.count(product.others) / parameters.parts
+    in_task = product.rows * product.count(product.others) / parameters.parts
     copied = 1.0 + (0.0 if product.may_be_packed(columns) else _COPY_COST / in_task)
     panel_bytes = 4.0 / product.depth * product.count(product.reduced) * columns
     far = max(1.0, panel_bytes / _NEAR_CACHE_BYTES)
     filled = groups * columns / product.columns
     return cycles / extent * filled * copied * idle * far * read * size
+
+
+def lines_of_a_pass(product: Product, parameters: Parameters) -> int:
+    """How many lines of rows are shared out among tiles together, as if they were one.
+
+    All of a part, if they follow each other in X; else one.
+    """
+    lines, rest = divmod(product.count(product.others), parameters.parts)
+    return lines if product.is_flat and rest == 0 else 1
 
 
 def _rows_in_a_set(product: Product, rows: int) -> float:

@@ -12,7 +12,7 @@ from tvm.tirx.script.builder import ir as T  # noqa: N812
 
 from tunebank.device import Device
 from tunebank.kernel import Kernel
-from tunebank.schedule.panels import Parameters, fits
+from tunebank.schedule.panels import Parameters, fits, lines_of_a_pass
 from tunebank.schedule.pointwise import begin_program, store_steps, unravelled
 from tunebank.schedule.product import Product, as_product
 from tunebank.schedule.product_program import ProductProgram
@@ -38,6 +38,9 @@ class _Program(ProductProgram):
     def __init__(self, product: Product, lanes: int, given: Parameters) -> None:
         super().__init__(product, lanes=lanes, rows=given.rows, vectors=given.vectors)
         self._parts = given.parts
+        self._lines = lines_of_a_pass(product, given)
+        self._line: Any = 0
+        """The first line of a pass."""
 
     def module(self) -> ir.IRModule:
         """The program."""
@@ -53,25 +56,29 @@ class _Program(ProductProgram):
                 axes = {product.axes[p]: at for p, at in zip(product.shared, place, strict=True)}
                 first = self._first_column(group)
                 panel = self._panel(axes, group, first)
-                self._others(axes, part, lambda known: self._rows(known, first, panel))
+                self._part(part, lambda: self._rows(axes, first, panel, lines=self._lines))
         return ir.IRModule({"main": builder.get()})
 
-    def _others(
-        self, axes: Mapping[Any, Any], part: Any, act: Callable[[Mapping[Any, Any]], None]
-    ) -> None:
-        """Acts on each place along the axes that W does not have, those of one part."""
-        product, parts = self._product, self._parts
-        extents = [product.extents[position] for position in product.others]
-        count = math.prod(extents)
+    def _part(self, part: Any, act: Callable[[], None]) -> None:
+        """Acts on the lines of one part, as many at a time as go through a panel in one pass."""
+        passes, parts = self._product.count(self._product.others) // self._lines, self._parts
 
         def bound(index: Any) -> Any:
-            return tirx.floordiv(index * count, parts) if parts > 1 else index * count
+            return tirx.floordiv(index * passes, parts) if parts > 1 else index * passes
 
         start, stop = bound(part), bound(part + 1)
         with T.serial(0, stop - start) as number:
-            place = unravelled(start + number, extents)
-            names = [product.axes[position] for position in product.others]
-            act({**axes, **dict(zip(names, place, strict=True))})
+            self._line = (start + number) * self._lines
+            act()
+
+    def _at_row(self, axes: Mapping[Any, Any], row: Any) -> dict[Any, Any]:
+        """The place of a row of a pass: a line along the axes that W does not have, and a row."""
+        product, line = self._product, self._line
+        if self._lines > 1:
+            line, row = line + row // product.rows, row % product.rows
+        place = unravelled(line, [product.extents[position] for position in product.others])
+        names = [product.axes[position] for position in product.others]
+        return super()._at_row({**axes, **dict(zip(names, place, strict=True))}, row)
 
     def _finish(self, axes: Mapping[Any, Any], column: Any, lane: Any, total: Any) -> None:
         """The kernel's own steps on a vector of results."""

@@ -19,7 +19,7 @@ from tvm import ir, tirx
 from tunebank.kernel import BlockSite, Kernel
 from tunebank.kernel.expressions import expressions
 from tunebank.schedule.factor import is_constant
-from tunebank.schedule.pointwise import Step, as_step, same, steps_after
+from tunebank.schedule.pointwise import Step, as_step, same, steps_after, weights_of
 
 _BYTES_AT_ONCE = 4
 """Products that AVX-512's VPDPBUSD adds up."""
@@ -94,8 +94,34 @@ class Product:
 
     @property
     def is_dense(self) -> bool:
-        """Whether it is a matrix of activations times one of weights."""
-        return self.has_constant_w and self.count(self.others) == 1 and not self.shared
+        """Whether it is a matrix of activations times one of weights, as a 1x1 convolution is."""
+        return self.has_constant_w and not self.shared and self.is_flat
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether rows follow each other in X from one of the other indices to the next."""
+        if self.row is None or self.count(self.others) == 1:
+            return True
+        wanted = [p for p in (*self.others, self.row) if self.extents[p] > 1]
+        shape = [int(extent) for extent in self.x.source.shape]
+        found = [
+            (self._axis_of(index), extent)
+            for index, extent in zip(self.x.indices, shape, strict=True)
+            if extent > 1
+        ]
+        return found[: len(wanted)] == [(p, self.extents[p]) for p in wanted]
+
+    def _axis_of(self, index: Any) -> int | None:
+        """Position of the axis that an index is; None if it is something else."""
+        weights = weights_of(index, self.axes)
+        if weights is None or weights.pop():
+            return None
+        moved = [
+            (p, w)
+            for p, (w, e) in enumerate(zip(weights, self.extents, strict=True))
+            if w and e > 1
+        ]
+        return moved[0][0] if len(moved) == 1 and moved[0][1] == 1 else None
 
     @property
     def rows(self) -> int:

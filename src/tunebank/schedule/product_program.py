@@ -126,10 +126,10 @@ class ProductProgram(ABC):
             self._each_vector(copy)
         return lambda number, lane: panel[number, lane]
 
-    def _rows(self, axes: Mapping[Any, Any], first: Any, panel: Panel) -> None:
-        """All rows at a place, in tiles of two sizes."""
+    def _rows(self, axes: Mapping[Any, Any], first: Any, panel: Panel, *, lines: int = 1) -> None:
+        """All rows of some lines, in tiles of two sizes."""
         begin = 0
-        for count, rows in uneven(self._product.rows, self._most_rows):
+        for count, rows in uneven(lines * self._product.rows, self._most_rows):
             if count:
                 with T.serial(0, count) as tile:
                     self._tile(axes, begin + tile * rows, rows, first, panel)

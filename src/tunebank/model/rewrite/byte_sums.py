@@ -34,6 +34,8 @@ _LANES = 16
 """Sums that it makes side by side."""
 _MANY = 64
 """Columns to which a few more may be added."""
+_MOST_TERMS = (1 << 31) // (255 * 128)
+"""Products whose sum int32 holds whatever they are."""
 _SIGNED_OFFSET = 128
 
 
@@ -50,7 +52,7 @@ class _Quantised:
 def sum_conv(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
     """Conv of dequantised factors."""
     x, w = (_dequantised(name, graph) for name in node.input[:2])
-    if x is None or w is None or w.axis != 0:
+    if x is None or w is None or not _is_scaled_along(w, (0,), graph):
         return False
     sums = _conv(x, w, attributes_of(node), graph, new)
     if sums is None:
@@ -64,7 +66,7 @@ def sum_conv(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
 def sum_matmul(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
     """MatMul of dequantised factors, the second of which is a weight."""
     x, w = (_dequantised(name, graph) for name in node.input)
-    if x is None or w is None or (_extent(w.scale, graph) != 1 and w.axis not in (1, -1)):
+    if x is None or w is None or not _is_scaled_along(w, (1, -1), graph):
         return False
     sums = _matmul(x, w, graph, new)
     if sums is None:
@@ -81,7 +83,7 @@ def sum_gemm(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
     is_plain = all(attributes.get(name, 1.0) == 1.0 for name in ("alpha", "beta"))
     if x is None or w is None or not is_plain or attributes.get("transA", 0):
         return False
-    if _extent(w.scale, graph) != 1 and w.axis != int(not turned):
+    if not _is_scaled_along(w, (0, -2) if turned else (1, -1), graph):
         return False
     sums = _matmul(x, w, graph, new, turned=turned)
     if sums is None:
@@ -181,6 +183,11 @@ def _dequantised(name: str, graph: Graph) -> _Quantised | None:
     return _Quantised(value, scale, zero, int(attributes.get("axis", 1)))
 
 
+def _is_scaled_along(w: _Quantised, axes: tuple[int, ...], graph: Graph) -> bool:
+    """Whether a weight has one scale, or one for each index on one of these axes."""
+    return w.axis in axes or _extent(w.scale, graph) == 1
+
+
 def _conv(
     x: _Quantised, w: _Quantised, attributes: dict[str, Any], graph: Graph, new: Replacement
 ) -> str | None:
@@ -192,7 +199,7 @@ def _conv(
     zero = _known_zero(x, graph)
     if shape is None or len(shape) != 4 or attributes.get("group", 1) != 1 or zero is None:
         return None
-    if not _are_bytes(x, w, graph) or shape[0] % _LANES:
+    if not _are_bytes(x, w, graph) or shape[0] % _LANES or np.prod(shape[1:]) > _MOST_TERMS:
         return None
     if attributes.pop("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
         return None
@@ -227,7 +234,7 @@ def _matmul(
     terms, columns = shape[::-1] if turned else shape
     is_single = not x.zero or _extent(x.zero, graph) == 1
     missing = -columns % _LANES
-    if terms % _DEPTH or (missing and columns < _MANY) or not is_single:
+    if terms % _DEPTH or terms > _MOST_TERMS or (missing and columns < _MANY) or not is_single:
         return None
     u = _unsigned(x.value, graph, new)
     weight = new.transpose(w.value, [1, 0]) if turned else w.value
