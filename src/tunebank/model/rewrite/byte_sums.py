@@ -278,7 +278,8 @@ def _known_zero(x: _Quantised, graph: Graph) -> int | None:
     known = graph.constant(x.zero) if x.zero else np.zeros(1)
     if known is None or known.size != 1:
         return None
-    return int(known.item()) + _SIGNED_OFFSET * (graph.dtype(x.value) == TensorProto.INT8)
+    offset = _SIGNED_OFFSET if graph.dtype(x.value) == TensorProto.INT8 else 0
+    return int(known.item()) + offset
 
 
 def _unsigned(x: str, graph: Graph, new: Replacement) -> str:
