@@ -145,6 +145,8 @@ class Candidates:
         donor = candidate.donor
         if donor is not None and donor.record.device == self._device.fingerprint:
             return candidate.cost + _UNMEASURED_COST
+        if donor is None and not is_winograd(candidate.trace):
+            return math.inf  # of the default's relatives it is the first
         if self._knows_winograd and is_winograd(candidate.trace):
             return math.inf  # the donors' gain by it tells more than the estimate
         return candidate.cost + _ELSEWHERE_COST
