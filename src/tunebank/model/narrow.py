@@ -2,9 +2,8 @@
 
     conv2d(astype(x, int32), astype(w, int32))   →   conv2d(x, w), summed in int32
 
-ONNX has no convolution of integers that keeps their sums and has strides or padding beside zero
-points; it is written as one of int32, and the bytes come back here. For CPUs that have an
-instruction for them.
+TVM's importer has no ConvInteger, and widens the factors of MatMulInteger: such layers come as
+products of int32, and the bytes come back here. For CPUs that have an instruction for them.
 """
 
 from __future__ import annotations

@@ -28,7 +28,6 @@ from dataclasses import astuple, dataclass, replace
 
 from tunebank.device import Device
 from tunebank.kernel import Kernel
-from tunebank.schedule.pointwise import weights_of
 from tunebank.schedule.product import Product, as_product
 from tunebank.schedule.registers import (
     anchor_tiles,
@@ -198,11 +197,5 @@ def _rows_in_a_set(product: Product, rows: int) -> float:
 
     Where rows are whole pages apart all are in one.
     """
-    if product.row is None:
-        return 1.0
-    axis = product.axes[product.row]
-    moves = [(weights_of(index, [axis]) or [0])[0] for index in product.x.indices]
-    shape = [int(extent) for extent in product.x.source.shape]
-    apart = sum(move * math.prod(shape[i + 1 :]) for i, move in enumerate(moves))
-    lines, rest = divmod(4 * apart // product.depth, _LINE_BYTES)
+    lines, rest = divmod(product.row_bytes, _LINE_BYTES)
     return 1.0 if rest or not lines else rows / (_SETS // math.gcd(_SETS, lines))

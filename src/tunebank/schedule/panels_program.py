@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from tvm import ir, tirx
@@ -12,6 +12,7 @@ from tvm.tirx.script.builder import ir as T  # noqa: N812
 
 from tunebank.device import Device
 from tunebank.kernel import Kernel
+from tunebank.schedule.factor import Panel
 from tunebank.schedule.panels import Parameters, fits, lines_of_a_pass
 from tunebank.schedule.pointwise import begin_program, store_steps, unravelled
 from tunebank.schedule.product import Product, as_product
@@ -56,11 +57,11 @@ class _Program(ProductProgram):
                 axes = {product.axes[p]: at for p, at in zip(product.shared, place, strict=True)}
                 first = self._first_column(group)
                 panel = self._panel(axes, group, first)
-                self._part(part, lambda: self._rows(axes, first, panel, lines=self._lines))
+                self._part(part, axes, first, panel)
         return ir.IRModule({"main": builder.get()})
 
-    def _part(self, part: Any, act: Callable[[], None]) -> None:
-        """Acts on the lines of one part, as many at a time as go through a panel in one pass."""
+    def _part(self, part: Any, axes: Mapping[Any, Any], first: Any, panel: Panel) -> None:
+        """The lines of one part, as many at a time as go through a panel in one pass."""
         passes, parts = self._product.count(self._product.others) // self._lines, self._parts
 
         def bound(index: Any) -> Any:
@@ -69,7 +70,7 @@ class _Program(ProductProgram):
         start, stop = bound(part), bound(part + 1)
         with T.serial(0, stop - start) as number:
             self._line = (start + number) * self._lines
-            act()
+            self._rows(axes, first, panel, lines=self._lines)
 
     def _at_row(self, axes: Mapping[Any, Any], row: Any) -> dict[Any, Any]:
         """The place of a row of a pass: a line along the axes that W does not have, and a row."""

@@ -193,9 +193,9 @@ def element(buffer: Any, place: list[Any], load: Load, producers: Mapping[Any, S
     return rebuilt(step.value, axes, lambda b, at: element(b, at, load, producers))
 
 
-def zero() -> Any:
-    """0 as sums of float32 begin."""
-    return tirx.const(0.0, "float32")
+def zero(dtype: str = "float32") -> Any:
+    """0 as sums begin."""
+    return tirx.const(0, dtype)
 
 
 def weights_of(index: Any, axes: Sequence[Any]) -> list[int] | None:

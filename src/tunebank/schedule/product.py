@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from tvm import ir, tirx
@@ -97,7 +97,7 @@ class Product:
         """Whether it is a matrix of activations times one of weights, as a 1x1 convolution is."""
         return self.has_constant_w and not self.shared and self.is_flat
 
-    @property
+    @cached_property
     def is_flat(self) -> bool:
         """Whether rows follow each other in X from one of the other indices to the next."""
         if self.row is None or self.count(self.others) == 1:
@@ -122,6 +122,17 @@ class Product:
             if w and e > 1
         ]
         return moved[0][0] if len(moved) == 1 and moved[0][1] == 1 else None
+
+    @cached_property
+    def row_bytes(self) -> int:
+        """How far apart the rows are in X; 0 if there is one, or it follows from other axes too."""
+        if self.row is None:
+            return 0
+        axis = self.axes[self.row]
+        moves = [(weights_of(index, [axis]) or [0])[0] for index in self.x.indices]
+        shape = [int(extent) for extent in self.x.source.shape]
+        apart = sum(move * math.prod(shape[i + 1 :]) for i, move in enumerate(moves))
+        return 4 * apart // self.depth
 
     @property
     def rows(self) -> int:
@@ -233,21 +244,18 @@ def _period(load: Any, axis: Any) -> int | None:
 
     None if it is nowhere.
     """
-    found: set[int] = set()
-
-    def visit(part: Any) -> None:
-        if isinstance(part, tirx.FloorDiv) and part.a.same_as(axis):
-            found.add(int(part.b) if isinstance(part.b, tirx.IntImm) else 1)
-        elif part.same_as(axis):
-            found.add(1)
-        else:
-            for name in ("a", "b"):
-                if hasattr(part, name):
-                    visit(getattr(part, name))
-
-    for index in load.indices:
-        visit(index)
-    return found.pop() if len(found) == 1 else (1 if found else None)
+    parts = [part for index in load.indices for part in expressions(index)]
+    divisors = [
+        int(part.b)
+        for part in parts
+        if isinstance(part, tirx.FloorDiv)
+        and part.a.same_as(axis)
+        and isinstance(part.b, tirx.IntImm)
+    ]
+    uses = sum(part.same_as(axis) for part in parts)
+    if uses == 0:
+        return None
+    return divisors[0] if uses == len(divisors) and len(set(divisors)) == 1 else 1
 
 
 def _begins_at_0(site: BlockSite) -> bool:

@@ -20,7 +20,7 @@ from tvm.tirx.script.builder import ir as T  # noqa: N812
 
 from tunebank import _tvm
 from tunebank.schedule.factor import Factor, Panel
-from tunebank.schedule.pointwise import element, first_of_group, rebuilt, unravelled
+from tunebank.schedule.pointwise import element, first_of_group, rebuilt, unravelled, zero
 from tunebank.schedule.product import Product
 from tunebank.schedule.tiles import uneven
 
@@ -138,10 +138,9 @@ class ProductProgram(ABC):
     def _tile(self, axes: Mapping[Any, Any], top: Any, rows: int, first: Any, panel: Panel) -> None:
         product = self._product
         dtype = str(product.result.dtype)
-        zero = tirx.const(0, dtype)
         sums = T.alloc_buffer((rows, self._columns), dtype, scope="local")
         for i in range(rows):
-            self._each_vector(lambda k: T.buffer_store(sums, zero, [i, k]))  # noqa: B023  called here
+            self._each_vector(lambda k: T.buffer_store(sums, zero(dtype), [i, k]))  # noqa: B023  called here
         factor = self._factor
         with T.grid(*factor.loops) as loops:
             *outer, last = [loops] if len(factor.loops) == 1 else list(loops)

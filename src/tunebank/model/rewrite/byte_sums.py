@@ -57,26 +57,15 @@ def sum_conv(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
     sums = _conv(x, w, attributes_of(node), graph, new)
     if sums is None:
         return False
-    scaled = _scaled(sums, new.op("Mul", x.scale, w.scale), [-1, 1, 1], graph, new, w)
+    scale = _of_channels(new.op("Mul", x.scale, w.scale), w, graph, new)
+    scaled = _scaled(sums, scale, new)
     bias = node.input[2] if len(node.input) > 2 else ""
     _finish(scaled, new.reshape(bias, [-1, 1, 1]) if bias else "", node, new)
     return True
 
 
-def sum_matmul(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
-    """MatMul of dequantised factors, the second of which is a weight."""
-    x, w = (_dequantised(name, graph) for name in node.input)
-    if x is None or w is None or not _is_scaled_along(w, (1, -1), graph):
-        return False
-    sums = _matmul(x, w, graph, new)
-    if sums is None:
-        return False
-    _finish(_scaled(sums, new.op("Mul", x.scale, w.scale), None, graph, new, w), "", node, new)
-    return True
-
-
-def sum_gemm(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
-    """Gemm of dequantised factors, without coefficients; its weight is turned if it must be."""
+def sum_product(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
+    """MatMul, or Gemm without coefficients, of dequantised factors: of x and a weight."""
     x, w = (_dequantised(name, graph) for name in node.input[:2])
     attributes = attributes_of(node)
     turned = bool(attributes.get("transB", 0))
@@ -88,7 +77,7 @@ def sum_gemm(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
     sums = _matmul(x, w, graph, new, turned=turned)
     if sums is None:
         return False
-    scaled = _scaled(sums, new.op("Mul", x.scale, w.scale), None, graph, new, w)
+    scaled = _scaled(sums, new.op("Mul", x.scale, w.scale), new)
     _finish(scaled, node.input[2] if len(node.input) > 2 else "", node, new)
     return True
 
@@ -106,7 +95,7 @@ def sum_qlinear_conv(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bo
     if len(node.input) > 8 and node.input[8]:
         sums = new.op("Add", sums, new.reshape(node.input[8], [-1, 1, 1]))
     scale = new.op("Div", new.op("Mul", x_scale, w_scale), y_scale)
-    total = _scaled(sums, scale, [-1, 1, 1], graph, new, factors[1])
+    total = _scaled(sums, _of_channels(scale, factors[1], graph, new), new)
     quantize(total, y_zero, node.output[0], new)
     return True
 
@@ -114,14 +103,14 @@ def sum_qlinear_conv(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bo
 def sum_qlinear_matmul(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
     """QLinearMatMul(a, sa, za, b, sb, zb, sy, zy)."""
     a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = node.input
-    if _extent(a_scale, graph) != 1 or _extent(y_zero, graph) != 1:
+    if graph.elements(a_scale) != 1 or graph.elements(y_zero) != 1:
         return False
     factors = _Quantised(a, a_scale, a_zero), _Quantised(b, b_scale, b_zero)
     sums = _matmul(*factors, graph, new)
     if sums is None:
         return False
     scale = new.op("Div", new.op("Mul", a_scale, b_scale), y_scale)
-    quantize(_scaled(sums, scale, None, graph, new, factors[1]), y_zero, node.output[0], new)
+    quantize(_scaled(sums, scale, new), y_zero, node.output[0], new)
     return True
 
 
@@ -138,13 +127,13 @@ def sum_integers(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
 def sum_integers_to_float(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
     """com.microsoft MatMulIntegerToFloat(a, b, sa, sb, za, zb, bias)."""
     a, b, a_scale, b_scale, a_zero, b_zero, bias = (*node.input, "", "", "")[:7]
-    if _extent(a_scale, graph) != 1:
+    if graph.elements(a_scale) != 1:
         return False
-    w = _Quantised(b, b_scale, b_zero)
-    sums = _matmul(_Quantised(a, a_scale, a_zero), w, graph, new)
+    factors = _Quantised(a, a_scale, a_zero), _Quantised(b, b_scale, b_zero)
+    sums = _matmul(*factors, graph, new)
     if sums is None:
         return False
-    _finish(_scaled(sums, new.op("Mul", a_scale, b_scale), None, graph, new, w), bias, node, new)
+    _finish(_scaled(sums, new.op("Mul", a_scale, b_scale), new), bias, node, new)
     return True
 
 
@@ -159,8 +148,8 @@ def open_dynamic_matmul(node: onnx.NodeProto, graph: Graph, new: Replacement) ->
 
 BYTE_RULES: Rules = {
     (DOMAIN, "Conv"): (sum_conv,),
-    (DOMAIN, "MatMul"): (sum_matmul,),
-    (DOMAIN, "Gemm"): (sum_gemm,),
+    (DOMAIN, "MatMul"): (sum_product,),
+    (DOMAIN, "Gemm"): (sum_product,),
     (DOMAIN, "QLinearConv"): (sum_qlinear_conv,),
     (DOMAIN, "QLinearMatMul"): (sum_qlinear_matmul,),
     (DOMAIN, "MatMulInteger"): (sum_integers,),
@@ -185,7 +174,7 @@ def _dequantised(name: str, graph: Graph) -> _Quantised | None:
 
 def _is_scaled_along(w: _Quantised, axes: tuple[int, ...], graph: Graph) -> bool:
     """Whether a weight has one scale, or one for each index on one of these axes."""
-    return w.axis in axes or _extent(w.scale, graph) == 1
+    return w.axis in axes or graph.elements(w.scale) == 1
 
 
 def _conv(
@@ -232,7 +221,7 @@ def _matmul(
     if shape is None or len(shape) != 2 or not _are_bytes(x, w, graph):
         return None
     terms, columns = shape[::-1] if turned else shape
-    is_single = not x.zero or _extent(x.zero, graph) == 1
+    is_single = not x.zero or graph.elements(x.zero) == 1
     missing = -columns % _LANES
     if terms % _DEPTH or terms > _MOST_TERMS or (missing and columns < _MANY) or not is_single:
         return None
@@ -269,7 +258,7 @@ def _are_bytes(x: _Quantised, w: _Quantised, graph: Graph) -> bool:
         and graph.is_initializer(w.value)
         and zero is not None
         and not zero.any()
-        and (not x.scale or _extent(x.scale, graph) == 1)
+        and (not x.scale or graph.elements(x.scale) == 1)
     )
 
 
@@ -290,12 +279,12 @@ def _unsigned(x: str, graph: Graph, new: Replacement) -> str:
     return new.cast(moved, TensorProto.UINT8)
 
 
-def _scaled(
-    sums: str, scale: str, shape: list[int] | None, graph: Graph, new: Replacement, w: _Quantised
-) -> str:
-    """The sums as float32, scaled; a scale for each channel takes the shape."""
-    if shape is not None and _extent(w.scale, graph) != 1:
-        scale = new.reshape(scale, shape)
+def _of_channels(scale: str, w: _Quantised, graph: Graph, new: Replacement) -> str:
+    """A scale beside results (N, M, H, W): one for each channel stands along M."""
+    return scale if graph.elements(w.scale) == 1 else new.reshape(scale, [-1, 1, 1])
+
+
+def _scaled(sums: str, scale: str, new: Replacement) -> str:
     return new.op("Mul", new.cast(sums, TensorProto.FLOAT), scale)
 
 
@@ -304,8 +293,3 @@ def _finish(total: str, bias: str, node: onnx.NodeProto, new: Replacement) -> No
         new.op("Add", total, bias, out=node.output[0])
     else:
         new.identity(total, node.output[0])
-
-
-def _extent(name: str, graph: Graph) -> int:
-    shape = graph.shape(name)
-    return 0 if shape is None else int(np.prod(shape, dtype=np.int64))

@@ -81,6 +81,11 @@ class Graph:
             return None
         return len(kind.tensor_type.shape.dim)
 
+    def elements(self, name: str) -> int:
+        """How many elements a value has; 0 if unknown."""
+        shape = self.shape(name)
+        return 0 if shape is None else math.prod(shape)
+
     def dtype(self, name: str) -> int:
         """The data type of a value as `TensorProto.DataType`; 0 if unknown or no tensor."""
         kind = self._types.get(name)

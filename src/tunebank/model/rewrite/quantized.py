@@ -41,7 +41,7 @@ def lower_qlinear_conv(node: onnx.NodeProto, graph: Graph, new: Replacement) -> 
         inputs.append(new.cast(node.input[8], TensorProto.FLOAT))
     total = new.op("Conv", *inputs, **attributes)
     scale = new.op("Div", new.op("Mul", x_scale, w_scale), y_scale)
-    if _extent(w_scale, graph) != 1:
+    if graph.elements(w_scale) != 1:
         scale = new.reshape(scale, per_channel[:-1])  # channels of (N, M, …)
     quantize(new.op("Mul", total, scale), y_zero, node.output[0], new)
     return True
@@ -52,7 +52,7 @@ def lower_qlinear_matmul(node: onnx.NodeProto, graph: Graph, new: Replacement) -
     a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = node.input
     if graph.dtype(a) not in _BYTES or graph.dtype(b) not in _BYTES:
         return False
-    if graph.dtype(y_scale) != TensorProto.FLOAT or _extent(y_zero, graph) != 1:
+    if graph.dtype(y_scale) != TensorProto.FLOAT or graph.elements(y_zero) != 1:
         return False
     product = new.op(
         "MatMul",
@@ -165,15 +165,9 @@ def _integers(
     if known is not None and not known.any():
         return value
     point = new.cast(zero, kind)
-    if shape is not None and _extent(zero, graph) != 1:
+    if shape is not None and graph.elements(zero) != 1:
         point = new.reshape(point, shape)
     return new.op("Sub", value, point)
-
-
-def _extent(name: str, graph: Graph) -> int:
-    """How many elements a scale or zero point has; 0 if unknown."""
-    shape = graph.shape(name)
-    return 0 if shape is None else int(np.prod(shape, dtype=np.int64))
 
 
 def _rows(name: str, graph: Graph) -> list[int] | None:
