@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 import tunebank
 from small_nets import INPUT_SHAPE, write_conv_net
 from tunebank import api
+from tunebank.bank import SqlBank
 from tunebank.errors import MeasurementError, UsageError, VerificationError
 from tunebank.measure import LocalMeasurer, Measurement
 
@@ -202,5 +204,12 @@ def test_target_that_this_machine_lacks(
 def test_tune_fills_the_bank(model: Path, bank: list[str]) -> None:
     result = api.tune_model(model, banks=bank, trials_per_kernel=2, source="mine")
     assert result.measured > 0
+    stored = SqlBank(bank[0])
+    records = list(stored.find(status=None))
+    assert {record.source for record in records} == {"mine"}
+    trials = [record for record in records if record.origin == "tune"]
+    assert len(trials) == result.measured
+    best = next(trial for trial in trials if trial.status == "ok")
+    stored.deposit([replace(best, latency_us=1e-3, samples_us=(1e-3,))])  # as if it had been luck
     kernels = api.plan_model(model, banks=bank).to_json()["kernels"]
     assert {"mine"} & {kernel["source"] for kernel in kernels}

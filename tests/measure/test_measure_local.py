@@ -140,6 +140,22 @@ def test_a_fast_wrong_program_does_not_hide_a_right_one(
         assert results[id(right)].checked
 
 
+def test_one_that_was_outrun_by_chance_runs_again(
+    measurer: LocalMeasurer, good: Scheduled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second looks the faster, and proves slower than the first has looked."""
+    other = Scheduled(good.kernel, good.trace, good.schedule)
+    scripted = {(id(good), 2): 6.0, (id(other), 2): 5.0, (id(good), 8): 6.5, (id(other), 8): 9.0}
+
+    def run(self: LocalMeasurer, job: Any, runs: int) -> tuple[float, ...]:
+        return (scripted[id(job.candidate), runs],) * runs
+
+    monkeypatch.setattr(LocalMeasurer, "_run", run)
+    first, second = measurer.measure([good, other], best_us={})
+    assert (first.latency_us, first.checked) == (6.5, True)
+    assert second.latency_us == 9.0
+
+
 def test_numbers_that_are_not_finite(measurer: LocalMeasurer, target: Kernel) -> None:
     a, b = (te.placeholder((32, 64), name=name) for name in "ab")
     five = tirx.const(5.0, "float32")

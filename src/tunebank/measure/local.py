@@ -4,7 +4,8 @@ A batch of candidates goes through four stages:
 
     build   every worker builds its share; nothing is timed meanwhile
     look    each program runs a few times, one at a time, nothing else on the machine
-    repeat  a program that may beat the best known latency of its kernel runs more often
+    repeat  a program that may beat the best known latency of its kernel runs more often; so does
+            one that it outran, if it proves slower than that one looked
     check   the fastest contender of each kernel, if it still beats the best known latency, has
             its results compared with those of the reference schedule; if they differ it is
             `wrong`, and the next fastest is compared
@@ -63,7 +64,7 @@ class _Job:
     @property
     def latency_us(self) -> float:
         latency = self.result.latency_us if self.result is not None else None
-        return float("inf") if latency is None else latency
+        return math.inf if latency is None else latency
 
     @property
     def is_loaded(self) -> bool:
@@ -128,11 +129,10 @@ class LocalMeasurer:
     ) -> list[Measurement]:
         """See `Measurer.measure`."""
         jobs = [_Job(candidate, uuid.uuid4().hex) for candidate in candidates]
-        best = dict(best_us)
         # A worker that dies takes the programs it had built with it: those are built again.
         while pending := [job for job in jobs if job.result is None]:
             self._build_all(pending)
-            self._look_at_all([job for job in pending if job.result is None], best)
+            self._look_at_all([job for job in pending if job.result is None])
         self._confirm(jobs, best_us)
         self._drop(jobs)
         return [replace(_result(job), stage_seconds=job.stage_seconds) for job in jobs]
@@ -151,39 +151,30 @@ class LocalMeasurer:
         if lost:
             self._build_all(lost)
 
-    def _look_at_all(self, jobs: Sequence[_Job], best: dict[str, float]) -> None:
+    def _look_at_all(self, jobs: Sequence[_Job]) -> None:
         for job in jobs:
             samples = self._run(job, LOOK_RUNS)
             if samples is not None:
                 job.result = Measurement("ok", samples)
-                best[job.key] = min(best.get(job.key, float("inf")), min(samples))
 
     def _confirm(self, jobs: Sequence[_Job], best_us: dict[str, float]) -> None:
-        """Repeats and checks the contenders; where one is wrong, also those that it outran."""
+        """Repeats and checks the contenders; then those that looked faster than these proved."""
         checked_us, waiting = dict(best_us), list(jobs)
-        while waiting:
-            best = dict(best_us)
-            for job in jobs:
-                result = _result(job)
-                if result.status == "ok":
-                    best[job.key] = min(best.get(job.key, float("inf")), *result.samples_us)
-            contenders = self._repeat(waiting, best)
-            self._check(contenders, checked_us)
-            lost = {job.key for job in contenders if _result(job).status != "ok"}
-            waiting = [job for job in waiting if job.key in lost and job not in contenders]
+        while contenders := _contenders(waiting, best_us):
+            self._check([job for job in contenders if self._repeat(job)], checked_us)
+            waiting = [
+                job
+                for job in waiting
+                if job not in contenders and job.latency_us < checked_us.get(job.key, math.inf)
+            ]
 
-    def _repeat(self, jobs: Sequence[_Job], best: dict[str, float]) -> list[_Job]:
-        contenders = []
-        for job in jobs:
-            result = _result(job)
-            if result.status != "ok" or min(result.samples_us) > CONTENDER_RATIO * best[job.key]:
-                continue
-            self._load_again([job])
-            samples = self._run(job, REPEAT_RUNS)
-            if samples is not None:
-                job.result = Measurement("ok", samples)
-                contenders.append(job)
-        return contenders
+    def _repeat(self, job: _Job) -> bool:
+        """Whether it could be run again."""
+        self._load_again([job])
+        samples = self._run(job, REPEAT_RUNS)
+        if samples is not None:
+            job.result = Measurement("ok", samples)
+        return samples is not None
 
     def _check(self, contenders: Sequence[_Job], checked_us: dict[str, float]) -> None:
         """Compares the numbers of those that would be chosen, kernel by kernel."""
@@ -191,7 +182,7 @@ class LocalMeasurer:
         while waiting:
             first: dict[str, _Job] = {}
             for job in waiting:
-                if job.latency_us < checked_us.get(job.key, float("inf")):
+                if job.latency_us < checked_us.get(job.key, math.inf):
                     first.setdefault(job.key, job)
             self._load_again(first.values())
             serve(
@@ -309,6 +300,17 @@ class LocalMeasurer:
 
     def _reference_file(self, kernel: Kernel) -> str:
         return f"{self._folder.name}/{kernel.key}.npz"
+
+
+def _contenders(jobs: Sequence[_Job], best_us: dict[str, float]) -> list[_Job]:
+    """Those whose first look is near the best of their kernel."""
+    ran = [job for job in jobs if _result(job).status == "ok"]
+    best = dict(best_us)
+    for job in ran:
+        best[job.key] = min(best.get(job.key, math.inf), *_result(job).samples_us)
+    return [
+        job for job in ran if min(_result(job).samples_us) <= CONTENDER_RATIO * best[job.key]
+    ]
 
 
 def rounding_of(kernel: Kernel) -> float:
