@@ -308,9 +308,7 @@ def _contenders(jobs: Sequence[_Job], best_us: dict[str, float]) -> list[_Job]:
     best = dict(best_us)
     for job in ran:
         best[job.key] = min(best.get(job.key, math.inf), *_result(job).samples_us)
-    return [
-        job for job in ran if min(_result(job).samples_us) <= CONTENDER_RATIO * best[job.key]
-    ]
+    return [job for job in ran if min(_result(job).samples_us) <= CONTENDER_RATIO * best[job.key]]
 
 
 def rounding_of(kernel: Kernel) -> float:
