@@ -220,19 +220,30 @@ def layer_norm(*, rows: int = 8, columns: int = 48, names: str = "") -> tirx.Pri
 def global_mean(
     *, batch: int = 1, size: int = 6, channels: int = 32, how: str = "sum", names: str = ""
 ) -> tirx.PrimFunc:
-    """Mean, or the largest value, over all pixels of (batch, size, size, channels)."""
+    """Mean, or the largest value, over all pixels of (batch, size, size, channels).
+
+    `how` is `sum`, `max`, or `squares`, of the distance from a number that each image has.
+    """
     x = te.placeholder((batch, size, size, channels), name=f"{names}x")
     ry, rx = (te.reduce_axis((0, size), name=f"{names}r{axis}") for axis in "yx")
     reducer = te.max if how == "max" else te.sum
+    inputs, of = [x], x
+    if how == "squares":
+        middle = te.placeholder((batch, 1, 1, 1), name=f"{names}middle")
+        apart = te.compute(
+            x.shape, lambda n, y, z, c: x(n, y, z, c) - middle(n, 0, 0, 0), f"{names}apart"
+        )
+        of = te.compute(x.shape, lambda *i: apart(*i) * apart(*i), f"{names}square")
+        inputs = [x, middle]
     reduced = te.compute(
         (batch, 1, 1, channels),
-        lambda n, y, z, c: reducer(x(n, ry, rx, c), axis=[ry, rx]),
+        lambda n, y, z, c: reducer(of(n, ry, rx, c), axis=[ry, rx]),
         name=f"{names}reduced",
     )
     result = te.compute(
         (batch, 1, 1, channels), lambda *i: reduced(*i) / float(size * size), f"{names}mean"
     )
-    return te.create_prim_func([x, result])
+    return te.create_prim_func([*inputs, result])
 
 
 def transpose(

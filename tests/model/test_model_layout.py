@@ -172,6 +172,28 @@ def normed(net: Net, x: str, draw: Draw) -> str:
     return net.add("InstanceNormalization", inputs, net.shapes[x], epsilon=0.1)
 
 
+def normed_in_groups(net: Net, x: str, draw: Draw) -> str:
+    """As exporters write it: a reshape, an InstanceNormalization, a reshape back."""
+    n, c, h, w = net.shapes[x]
+    groups = draw(st.sampled_from([g for g in range(1, c + 1) if c % g == 0]))
+    each = (n, groups, c // groups * h * w)
+    flat = net.add("Reshape", [x, net.integers(*each)], each)
+    inputs = [flat, net.weight(groups, scale=1.0), net.weight(groups, scale=0.1)]
+    normal = net.add("InstanceNormalization", inputs, each, epsilon=0.1)
+    back = net.add("Reshape", [normal, net.integers(n, c, h, w)], (n, c, h, w))
+    return net.add("Mul", [back, net.weight(c, 1, 1, scale=1.0)], (n, c, h, w))
+
+
+def shuffled(net: Net, x: str, draw: Draw) -> str:
+    n, c, h, w = net.shapes[x]
+    groups = draw(st.sampled_from([g for g in range(1, c + 1) if c % g == 0]))
+    shape = (n, groups, c // groups, h, w)
+    grouped = net.add("Reshape", [x, net.integers(*shape)], shape)
+    swapped = (n, c // groups, groups, h, w)
+    mixed = net.add("Transpose", [grouped], swapped, perm=[0, 2, 1, 3, 4])
+    return net.add("Reshape", [mixed, net.integers(n, c, h, w)], (n, c, h, w))
+
+
 def turned(net: Net, x: str, draw: Draw) -> str:
     """Channels last and back, as models from other frameworks do, with a sum in between."""
     n, c, h, w = net.shapes[x]
@@ -205,9 +227,14 @@ STEPS = (
     softmax,
     upsampled,
     normed,
+    normed_in_groups,
+    shuffled,
     turned,
     flattened,
 )
+
+
+BETWEEN = (turned, flattened, normed_in_groups)
 
 
 @st.composite
@@ -272,7 +299,7 @@ def test_what_stands_between_two_convolutions_costs_no_transposition(
 ) -> None:
     net = Net(0, (1, 4, 6, 5))
     x = net.add("Conv", ["x", net.weight(4, 4, 1, 1)], (1, 4, 6, 5), kernel_shape=[1, 1])
-    for step in (turned, flattened, normed, prelu, upsampled, padded, concat, softmax):
+    for step in (*BETWEEN, normed, prelu, upsampled, padded, concat, softmax):
         if data.draw(st.booleans(), label=step.__name__):
             x = step(net, x, data.draw)
     _, channels, *size = net.shapes[x]
@@ -282,3 +309,18 @@ def test_what_stands_between_two_convolutions_costs_no_transposition(
     model = assert_same_numbers(read, path, device)
     moved = sum(kernel.weight for kernel in model.kernels if "transpose" in kernel.name)
     assert moved <= 2, "the input, and the output"
+
+
+def test_channels_are_shuffled_channels_last(read: Read, tmp_path: Path, device: Device) -> None:
+    net = Net(0, (2, 6, 6, 5))
+    x = net.add("Conv", ["x", net.weight(6, 6, 1, 1)], (2, 6, 6, 5), kernel_shape=[1, 1])
+    shape = (2, 3, 2, 6, 5)
+    grouped = net.add("Reshape", [x, net.integers(*shape)], shape)
+    mixed = net.add("Transpose", [grouped], (2, 2, 3, 6, 5), perm=[0, 2, 1, 3, 4])
+    x = net.add("Reshape", [mixed, net.integers(2, 6, 6, 5)], (2, 6, 6, 5))
+    y = net.add("Conv", [x, net.weight(4, 6, 1, 1)], (2, 4, 6, 5), kernel_shape=[1, 1])
+    path = tmp_path / "net.onnx"
+    net.write(path, [y])
+    model = assert_same_numbers(read, path, device)
+    names = sorted(kernel.name for kernel in model.kernels)
+    assert names == ["conv2d", "conv2d", "reshape_transpose_reshape", "transpose", "transpose"]

@@ -186,6 +186,7 @@ def test_a_chain_over_one_dimension_stays_in_two():
     rng = np.random.default_rng(5)
     x = rng.standard_normal((1, 4, 16)).astype(np.float32)
     weights = {"w": rng.standard_normal((4, 4, 3)).astype(np.float32), "c": np.float32(1.4)}
+    weights["p"] = rng.standard_normal((4, 1)).astype(np.float32)
     weights |= {name: np.abs(rng.standard_normal(4)).astype(np.float32) for name in "sbmv"}
     node = helper.make_node
     nodes = [
@@ -195,12 +196,14 @@ def test_a_chain_over_one_dimension_stays_in_two():
         node("Sigmoid", ["d"], ["e"]),
         node("Mul", ["n", "e"], ["g"]),
         node("Conv", ["g", "w"], ["h"], pads=[1, 1]),
-        node("Add", ["h", "g"], ["i"]),
+        node("InstanceNormalization", ["h", "s", "b"], ["r"]),
+        node("Mul", ["p", "r"], ["q"]),
+        node("Add", ["q", "g"], ["i"]),
         node("Concat", ["i", "h"], ["k"], axis=1),
         node("MaxPool", ["k"], ["l"], kernel_shape=[2]),
         node("Transpose", ["l"], ["y"], perm=[0, 2, 1]),
     ]
     changed = check(model_of(nodes, {"x": x}, ["y", "g"], weights), {"x": x})
     kinds = [node.op_type for node in changed.graph.node]
-    assert kinds.count("Unsqueeze") == 1
+    assert kinds.count("Unsqueeze") == 2  # of the input, and of `p`
     assert kinds.count("Squeeze") == 2  # one for each output

@@ -50,7 +50,7 @@ def test_layer_norm_row_by_row(columns: int, device: Device, measurer: LocalMeas
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 16), (1, 7, 48), (3, 5, 32), (1, 40, 16)], ids=str)
-@pytest.mark.parametrize("how", ["sum", "max"])
+@pytest.mark.parametrize("how", ["sum", "max", "squares"])
 def test_pixels_of_a_channel(
     how: str, shape: tuple[int, int, int], device: Device, measurer: LocalMeasurer
 ) -> None:
@@ -93,6 +93,7 @@ def test_planes_and_pixels(
         (kernel(softmax()), "Rows"),
         (kernel(layer_norm()), "Rows"),
         (kernel(global_mean(size=9)), "Pixels"),
+        (kernel(global_mean(size=9, how="squares")), "Pixels"),
         (kernel(global_mean(size=9, channels=20)), None),
         (kernel(transpose((1, 3, 12, 33), (0, 2, 3, 1))), "Planes"),
         (kernel(transpose((1, 32, 12, 33), (0, 2, 3, 1))), None),

@@ -55,11 +55,63 @@ def shuffled() -> Kernel:
     return kernel(te.create_prim_func([x, y, result]))
 
 
+def channels_shuffled() -> Kernel:
+    """Channels of two images, in turns, as between the units of a ShuffleNet."""
+    x, y = (te.placeholder((3, 5, 20), "float32", name=name) for name in "xy")
+    joined = te.compute(
+        (3, 5, 40),
+        lambda i, j, c: tirx.if_then_else(c < 20, x[i, j, c], y[i, j, c - 20]),
+        "joined",
+    )
+    grouped = te.compute(
+        (3, 5, 2, 20), lambda i, j, g, c: joined[i, j, (g * 20 + c) % 40], "grouped"
+    )
+    swapped = te.compute((3, 5, 20, 2), lambda i, j, c, g: grouped[i, j, g, c], "swapped")
+    result = te.compute((3, 5, 40), lambda i, j, c: swapped[i, j, c // 2, c % 2], "result")
+    return kernel(te.create_prim_func([x, y, result]))
+
+
+def heads_merged() -> Kernel:
+    """The heads of attention side by side again."""
+    x = te.placeholder((3, 11, 36), "float32", name="x")
+    turned = te.compute((11, 3, 36), lambda i, h, c: x[h, i, c], "turned")
+    result = te.compute((11, 108), lambda i, j: turned[i, j // 36, j % 36], "result")
+    return kernel(te.create_prim_func([x, result]))
+
+
+def split() -> Kernel:
+    """Two results, the second of them in two ways."""
+    x = te.placeholder((7, 50), "float32", name="x")
+    doubled = te.compute((7, 50), lambda i, j: x[i, j] + x[i, j], "doubled")
+    first = te.compute((7, 20), lambda i, j: doubled[i, j], "first")
+    second = te.compute(
+        (7, 30),
+        lambda i, j: tirx.if_then_else(j < 10, doubled[i, j + 20], te.exp(doubled[i, j + 20])),
+        "second",
+    )
+    return kernel(te.create_prim_func([x, first, second]))
+
+
+def added_to_rows() -> Kernel:
+    """The same row added to each."""
+    x = te.placeholder((2, 9, 36), "float32", name="x")
+    row = te.placeholder((2, 1, 36), "float32", name="row")
+    result = te.compute((2, 9, 36), lambda n, i, j: x[n, i, j] + row[n, 0, j], "result")
+    return kernel(te.create_prim_func([x, row, result]))
+
+
 WITH_WINDOWS: dict[str, Callable[[], Kernel]] = {
     "depthwise": lambda: kernel(depthwise_conv2d(size=9, channels=40, epilogue=("bias", "relu"))),
     "pooling": lambda: kernel(pool(size=9, channels=24, window=5, stride=1)),
 }
-WITH_PIECES: dict[str, Callable[[], Kernel]] = {"decoded": decoded, "shuffled": shuffled}
+WITH_PIECES: dict[str, Callable[[], Kernel]] = {
+    "decoded": decoded,
+    "shuffled": shuffled,
+    "channels shuffled": channels_shuffled,
+    "heads merged": heads_merged,
+    "split": split,
+    "added to rows": added_to_rows,
+}
 
 
 def is_right(one: Kernel, kind: str, device: Device, measurer: LocalMeasurer, *given: int) -> bool:

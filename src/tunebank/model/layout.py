@@ -49,6 +49,15 @@ def _branches(func: relax.Function) -> bool:
     return found
 
 
+def _turned(value: Any, order: tuple[int, ...]) -> Any:
+    """A value with its axes in another order; a reshape, where nothing moves in memory."""
+    shape = [int(extent) for extent in value.ty.shape]
+    long = [axis for axis in order if shape[axis] > 1]
+    if long == sorted(long):
+        return relax.op.reshape(value, [shape[axis] for axis in order])
+    return relax.op.permute_dims(value, list(order))
+
+
 @mutator
 class _ChannelsLast(PyExprMutator):  # type: ignore[misc]
     """The walk: which forms each variable has, and the operators rewritten."""
@@ -59,6 +68,7 @@ class _ChannelsLast(PyExprMutator):  # type: ignore[misc]
         self._last: dict[Any, Any] = {}
         self._native: set[Any] = set()
         self._tuples: dict[Any, Any] = {}
+        self._bindings: dict[Any, Any] = {}
 
     # -- forms, for the rules
 
@@ -71,18 +81,16 @@ class _ChannelsLast(PyExprMutator):  # type: ignore[misc]
         if not isinstance(expr, relax.Var):
             return expr
         if expr in self._tuples:
-            axes = [channels_first(len(field.shape)) for field in expr.ty.fields]
-            parts = [
-                self.builder_.emit(relax.op.permute_dims(self._tuples[expr][i], list(order)))
-                for i, order in enumerate(axes)
-            ]
-            return relax.Tuple(parts)
+            parts = [self.builder_.emit(self._tuples[expr][i]) for i in range(len(expr.ty.fields))]
+            orders = [channels_first(len(part.ty.shape)) for part in parts]
+            return relax.Tuple(
+                [self.builder_.emit(_turned(*pair)) for pair in zip(parts, orders, strict=True)]
+            )
         if expr not in self._first:
             if expr not in self._last:
                 return self.get_var_remap(expr) or expr
             order = channels_first(len(expr.ty.shape))
-            made = relax.op.permute_dims(self._last[expr], list(order))
-            self._first[expr] = self.builder_.emit(made)
+            self._first[expr] = self.builder_.emit(_turned(self._last[expr], order))
         return self._first[expr]
 
     def last(self, expr: Any) -> Any:
@@ -94,13 +102,17 @@ class _ChannelsLast(PyExprMutator):  # type: ignore[misc]
         if array is not None:
             made = relax.const(_tvm.tensor_of(array.transpose(order)))
         else:
-            made = self.builder_.emit(relax.op.permute_dims(self.first(expr), list(order)))
+            made = self.builder_.emit(_turned(self.first(expr), order))
         self._last[expr] = made
         return made
 
     def constant(self, expr: Any) -> Any:
         """The value as an array if it is constant, else None."""
         return constant_of(expr, self.lookup_binding)
+
+    def binding(self, expr: Any) -> Any:
+        """The model's own expression that a variable stands for; None if it stands for none."""
+        return self._bindings.get(expr)
 
     def emit(self, expr: Any) -> Any:
         """A variable bound to an expression."""
@@ -116,6 +128,7 @@ class _ChannelsLast(PyExprMutator):  # type: ignore[misc]
 
     def visit_var_binding_(self, binding: relax.VarBinding) -> None:
         var, value = binding.var, binding.value
+        self._bindings[var] = value
         result = self._rewritten(value)
         if result is None:
             self._keep_first(var, self.visit_expr(value))

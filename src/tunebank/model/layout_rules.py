@@ -36,6 +36,9 @@ class Forms(Protocol):
     def constant(self, expr: Any) -> Any:
         """The value as an array if it is constant, else None."""
 
+    def binding(self, expr: Any) -> Any:
+        """The model's own expression that a variable stands for; None if it stands for none."""
+
     def emit(self, expr: Any) -> Any:
         """A variable bound to an expression."""
 
@@ -314,6 +317,33 @@ def _reshape(call: ir.Call, forms: Forms) -> Result | None:
     return None
 
 
+def _shuffle(call: ir.Call, forms: Forms) -> Result | None:
+    """The last of three that shuffle channels: (N, GC, H, W), (N, G, C, H, W), (N, C, G, H, W)."""
+    swapped = forms.binding(call.args[0])
+    if not _is_call(swapped, "relax.permute_dims") or swapped.attrs.axes is None:
+        return None
+    divided = forms.binding(swapped.args[0])
+    rank = _rank(swapped)
+    if [int(axis) for axis in swapped.attrs.axes] != [0, 2, 1, *range(3, rank)]:
+        return None
+    if not _is_call(divided, "relax.reshape") or not forms.is_last(divided.args[0]):
+        return None
+    batch, groups, each, *spatial = _shape(divided)
+    whole = (batch, groups * each, *spatial)
+    if not _shape(divided.args[0]) == whole == _shape(call):
+        return None
+    grouped = forms.emit(
+        relax.op.reshape(forms.last(divided.args[0]), [batch, *spatial, groups, each])
+    )
+    axes = [*range(rank - 2), rank - 1, rank - 2]
+    shuffled = forms.emit(relax.op.permute_dims(grouped, axes))
+    return Result(relax.op.reshape(shuffled, [batch, *spatial, groups * each]))
+
+
+def _is_call(expr: Any, name: str) -> bool:
+    return isinstance(expr, ir.Call) and getattr(expr.op, "name", "") == name
+
+
 def _squeeze(call: ir.Call, forms: Forms) -> Result | None:
     return _reshape(call, forms) if len(call.ty.shape) >= 2 else None
 
@@ -332,7 +362,7 @@ _STARTING: dict[str, Rule] = {
 }
 """Operators that are channels last whatever their operands are."""
 
-_ELSEWHERE: dict[str, Rule] = {"relax.permute_dims": _transpose}
+_ELSEWHERE: dict[str, Rule] = {"relax.permute_dims": _transpose, "relax.reshape": _shuffle}
 """Operators whose rule looks at its operands itself."""
 
 _RULES: dict[str, Rule] = {

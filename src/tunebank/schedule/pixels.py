@@ -11,6 +11,7 @@ schedule of this kind is a trace of one step, `Pixels`.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -23,8 +24,13 @@ from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.kernel.expressions import loads
 from tunebank.schedule.pointwise import (
+    Reduction,
     Step,
+    as_reduction,
+    as_step,
     begin_program,
+    element,
+    mentions,
     rebuilt,
     same,
     steps_after,
@@ -34,7 +40,6 @@ from tunebank.schedule.pointwise import (
 from tunebank.schedule.trace import Trace, one_step
 
 KIND = "Pixels"
-_COMBINERS = (tirx.Add, tirx.Max, tirx.Min)
 _PARTS_PER_THREAD = 2
 _LEAST_VALUES = 4096
 """With fewer it is not worth waking threads."""
@@ -47,23 +52,15 @@ class _Pixels:
     Attributes:
         kernel: the kernel.
         shape: of the results, the channels last.
-        pixels: extents of what is reduced.
-        axes: of the reduction: those of the results, then those that are reduced.
-        value: what is combined.
-        combine: the combiner, an expression's type.
-        identity: what it begins with.
-        result: the buffer of the reduction.
+        reduction: the block that goes over pixels.
+        value: what is combined, an expression of that block's axes and of parameters.
         steps: the blocks after it.
     """
 
     kernel: Kernel
     shape: tuple[int, ...]
-    pixels: tuple[int, ...]
-    axes: tuple[Any, ...]
+    reduction: Reduction
     value: Any
-    combine: Any
-    identity: Any
-    result: Any
     steps: tuple[Step, ...]
 
 
@@ -89,47 +86,59 @@ def pixels_module(kernel: Kernel, device: Device) -> ir.IRModule:
 
 @lru_cache(maxsize=512)
 def _as_pixels(kernel: Kernel) -> _Pixels | None:
-    first, *others = kernel.sites[1:] or (None,)
-    if first is None or not first.reduces or first.extents is None:
+    sites = kernel.sites[1:]
+    number = next((number for number, site in enumerate(sites) if site.reduces), None)
+    if number is None:
         return None
-    count = len(first.spatial_loops)
-    shape, pixels = first.extents[:count], first.extents[count:]
-    axes = tuple(axis.var for axis in first.block.iter_vars)
-    store, init = first.block.body, first.block.init
-    if not count or first.spatial_loops != tuple(range(count)):
+    before = [as_step(site) for site in sites[:number]]
+    reduction = as_reduction(sites[number])
+    if reduction is None or not reduction.axes or None in before:
         return None
-    if math.prod(shape[1:]) != shape[-1]:
+    count = len(reduction.axes)
+    shape = (sites[number].extents or ())[:count]
+    if sites[number].spatial_loops != tuple(range(count)) or math.prod(shape[1:]) != shape[-1]:
         return None
-    if not isinstance(store, tirx.BufferStore) or not isinstance(store.value, _COMBINERS):
+    producers = {step.result: step for step in before if step is not None}
+    if set(producers) & set(kernel.func.params):
         return None
-    if not isinstance(init, tirx.BufferStore) or not isinstance(init.value, tirx.FloatImm):
+    value = _in_place(reduction, producers)
+    if not _reads_channels_last(value, reduction):
         return None
-    if not same(store.indices, axes[:count]) or not _reads_channels_last(store, axes, count):
-        return None
-    steps = steps_after(others, store.buffer, shape)
-    if steps is None:
-        return None
-    return _Pixels(
-        kernel, shape, pixels, axes, store.value.b, type(store.value), init.value, store.buffer,
-        steps,
-    )  # fmt: skip
+    steps = steps_after(sites[number + 1 :], reduction.result, shape)
+    return None if steps is None else _Pixels(kernel, shape, reduction, value, steps)
 
 
-def _reads_channels_last(store: Any, axes: tuple[Any, ...], count: int) -> bool:
-    """Whether the channel of the result is the last index of all that is read."""
-    so_far, value = store.value.a, store.value.b
-    if not isinstance(so_far, ir.TensorLoad) or so_far.source != store.buffer:
-        return False
-    found = list(loads(value))
+def _in_place(reduction: Reduction, producers: Mapping[Any, Step]) -> Any:
+    """What is combined, with all that blocks before it compute written in."""
+
+    def read(buffer: Any, place: list[Any]) -> Any:
+        return buffer[tuple(place)]
+
+    def load(buffer: Any, place: list[Any]) -> Any:
+        return element(buffer, place, read, producers)
+
+    axes = (*reduction.axes, *reduction.reduced)
+    return rebuilt(reduction.value, dict(zip(axes, axes, strict=True)), load)
+
+
+def _reads_channels_last(value: Any, reduction: Reduction) -> bool:
+    """Whether all that is read of each pixel has the channel as its last index."""
+    channel = reduction.axes[-1]
+    varying = (channel, *reduction.reduced)
+    found = [
+        load.indices
+        for load in loads(value)
+        if any(mentions(load.indices, axis) for axis in varying)
+    ]
     return bool(found) and all(
-        same([load.indices[-1]], [axes[count - 1]]) and load.source != store.buffer
-        for load in found
+        same([last], [channel]) and not mentions(others, channel) for *others, last in found
     )
 
 
 def _program(found: _Pixels, device: Device) -> ir.IRModule:
     lanes, channels = device.vector_lanes, found.shape[-1]
-    pixels, images = math.prod(found.pixels), found.shape[0]
+    reduction = found.reduction
+    pixels, images = math.prod(reduction.extents), found.shape[0]
     parts = _PARTS_PER_THREAD * device.threads if pixels * channels > _LEAST_VALUES else 1
     parts = min(parts, pixels)
     each = math.ceil(pixels / parts)
@@ -142,17 +151,17 @@ def _program(found: _Pixels, device: Device) -> ir.IRModule:
         sums = T.alloc_buffer((images * parts, channels), "float32")
         with T.parallel(0, images * parts) as part:
             with T.serial(0, channels // lanes) as group, T.vectorized(0, lanes) as lane:
-                T.buffer_store(sums, found.identity, [part, group * lanes + lane])
+                T.buffer_store(sums, reduction.identity, [part, group * lanes + lane])
             with T.serial(0, each) as step:
                 number = tirx.floormod(part, parts) * each + step
                 with T.If(number < pixels), T.Then():
-                    where = unravelled(number, found.pixels)
+                    where = unravelled(number, reduction.extents)
                     with T.serial(0, channels // lanes) as group, T.vectorized(0, lanes) as lane:
                         channel = group * lanes + lane
                         place = [*_result_place(found, tirx.floordiv(part, parts), channel), *where]
-                        axes = dict(zip(found.axes, place, strict=True))
-                        value = rebuilt(found.value, axes, load)
-                        total = found.combine(sums[part, channel], value)
+                        axes = (*reduction.axes, *reduction.reduced)
+                        value = rebuilt(found.value, dict(zip(axes, place, strict=True)), load)
+                        total = reduction.combine(sums[part, channel], value)
                         T.buffer_store(sums, total, [part, channel])
         with T.grid(images, channels // lanes) as (image, group), T.vectorized(0, lanes) as lane:
             _finish(found, buffers, sums, parts, image, group * lanes + lane)
@@ -165,11 +174,12 @@ def _finish(
     """Combines the parts of a channel, and applies the kernel's own steps."""
     total = sums[image * parts, channel]
     for part in range(1, parts):
-        total = found.combine(total, sums[image * parts + part, channel])
+        total = found.reduction.combine(total, sums[image * parts + part, channel])
     place = _result_place(found, image, channel)
-    if found.result in buffers:
-        T.buffer_store(buffers[found.result], total, place)
-    store_steps(found.steps, place, {found.result: total}, buffers)
+    result = found.reduction.result
+    if result in buffers:
+        T.buffer_store(buffers[result], total, place)
+    store_steps(found.steps, place, {result: total}, buffers)
 
 
 def _result_place(found: _Pixels, image: Any, channel: Any) -> list[Any]:

@@ -18,7 +18,7 @@ from tvm.tirx.script.builder import ir as T  # noqa: N812
 from tvm_ffi import structural_equal
 
 from tunebank.kernel import BlockSite, Kernel
-from tunebank.kernel.expressions import loads
+from tunebank.kernel.expressions import expressions, loads
 
 IF_THEN_ELSE = "prim.if_then_else"
 """The operator that evaluates one of its branches alone."""
@@ -279,6 +279,13 @@ def _branches(expression: Any) -> tuple[Any, Any, Any] | None:
         condition, value, other = expression.args
         return condition, value, other
     return None
+
+
+def mentions(indices: Sequence[Any], axis: Any) -> bool:
+    """Whether an axis occurs in one of the indices; None is no axis."""
+    return axis is not None and any(
+        part.same_as(axis) for index in indices for part in expressions(index)
+    )
 
 
 def same(found: Sequence[Any], wanted: Sequence[Any]) -> bool:

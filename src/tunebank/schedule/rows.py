@@ -15,7 +15,7 @@ use. A schedule of this kind is a trace of one step, `Rows`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -26,8 +26,15 @@ from tvm.tirx.script.builder import ir as T  # noqa: N812
 
 from tunebank.device import Device
 from tunebank.kernel import BlockSite, Kernel
-from tunebank.kernel.expressions import expressions, loads
-from tunebank.schedule.pointwise import as_reduction, begin_program, rebuilt, same, unravelled
+from tunebank.kernel.expressions import loads
+from tunebank.schedule.pointwise import (
+    as_reduction,
+    begin_program,
+    mentions,
+    rebuilt,
+    same,
+    unravelled,
+)
 from tunebank.schedule.trace import Trace, one_step
 
 KIND = "Rows"
@@ -145,19 +152,13 @@ def _are_in_row(found: _Rows) -> bool:
                 place = [*block.row_axes, *([block.column_axis] if known[load.source] else [])]
                 fits = None not in place and same(load.indices, place)
             else:
-                fits = not _mentions(load.indices[:-1], block.column_axis)
+                fits = not mentions(load.indices[:-1], block.column_axis)
                 if block.combine is not None:
-                    fits = fits and all(_mentions(load.indices, axis) for axis in rows)
+                    fits = fits and all(mentions(load.indices, axis) for axis in rows)
             if not fits:
                 return False
         known[block.result] = block.column_axis is not None and block.combine is None
     return str(found.blocks[-1].result.dtype) == "float32"
-
-
-def _mentions(indices: Sequence[Any], axis: Any) -> bool:
-    return axis is not None and any(
-        part.same_as(axis) for index in indices for part in expressions(index)
-    )
 
 
 class _Program:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from tunebank.model.rewrite.attention import open_attention, open_multi_head
 from tunebank.model.rewrite.byte_sums import BYTE_RULES
+from tunebank.model.rewrite.channel_norm import (
+    open_group_norm,
+    open_instance_norm,
+    skip_reshape_back,
+)
 from tunebank.model.rewrite.control import decide_if, unroll_loop, unroll_scan
 from tunebank.model.rewrite.engine import Rule, Rules
 from tunebank.model.rewrite.functions import expand_function
@@ -136,6 +141,9 @@ _BY_OPERATOR: dict[str, tuple[Rule, ...]] = {
     "RMSNormalization": (open_rms_norm,),
     "SimplifiedLayerNormalization": (open_simplified_layer_norm,),
     "BatchNormalization": (open_training_batch_norm,),
+    "InstanceNormalization": (open_instance_norm,),
+    "GroupNormalization": (open_group_norm,),
+    "Reshape": (skip_reshape_back,),
     "LpNormalization": (open_lp_norm,),
     "ReduceMax": (reduce_bools, reduce_nothing),
     "ReduceMin": (reduce_bools, reduce_nothing),

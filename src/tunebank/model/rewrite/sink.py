@@ -5,11 +5,11 @@ want would end at each of them. A Squeeze sinks through elementwise operators un
 next Unsqueeze, and both go:
 
     Conv ─Squeeze─ Relu ─Unsqueeze─ Conv     →     Conv ─ Relu ─ Conv
+
+A constant on the way, of each channel (C, 1), gets the height too.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 import onnx
@@ -52,22 +52,43 @@ def _moved(node: onnx.NodeProto, squeezed: dict[str, str], graph: Graph) -> list
     wide = _wide_inputs(node, squeezed, graph)
     if wide is None:
         return []
+    widened = [
+        _widened(wide, index, graph)
+        for index, name in enumerate(wide)
+        if name == node.input[index] and _has_height(name, graph)
+    ]
     inner = graph.fresh(f"{node.output[0]}/wide")
     copy = onnx.NodeProto()
     copy.CopyFrom(node)
     del copy.input[:], copy.output[:]
     copy.input.extend(wide)
     copy.output.append(inner)
-    axes = graph.fresh("height")
-    graph.add_constant(np.array([_HEIGHT], np.int64), axes)
     name = graph.fresh(f"{node.name}/Squeeze")
     squeezed[node.output[0]] = inner
-    return [copy, helper.make_node("Squeeze", [inner, axes], [node.output[0]], name)]
+    ends = [inner, _axes(_HEIGHT, graph)]
+    return [*widened, copy, helper.make_node("Squeeze", ends, [node.output[0]], name)]
 
 
-def _wide_inputs(
-    node: onnx.NodeProto, squeezed: dict[str, str], graph: Graph
-) -> Sequence[str] | None:
+def _axes(axis: int, graph: Graph) -> str:
+    name = graph.fresh("height")
+    graph.add_constant(np.array([axis], np.int64), name)
+    return name
+
+
+def _widened(inputs: list[str], index: int, graph: Graph) -> onnx.NodeProto:
+    """Puts a constant with the height, (C, 1) as (C, 1, 1), in the place of an input."""
+    name = inputs[index]
+    inputs[index] = graph.fresh(f"{name}/wide")
+    ends = [name, _axes((graph.rank(name) or 2) - 1, graph)]
+    return helper.make_node("Unsqueeze", ends, [inputs[index]], graph.fresh(f"{name}/Unsqueeze"))
+
+
+def _has_height(name: str, graph: Graph) -> bool:
+    """Whether the height stands between a constant's dimensions, as in that of (C, L)."""
+    return graph.is_initializer(name) and graph.rank(name) in (2, 3)
+
+
+def _wide_inputs(node: onnx.NodeProto, squeezed: dict[str, str], graph: Graph) -> list[str] | None:
     """The inputs of an elementwise node as (N, C, 1, L); None if it is another one."""
     if node.op_type in _UNARY and node.input[0] in squeezed and len(node.output) == 1:
         return [squeezed[node.input[0]], *node.input[1:]]
@@ -76,7 +97,10 @@ def _wide_inputs(
         return parts if all(parts) else None
     if node.op_type not in _BINARY or len(node.input) != 2:
         return None
-    wide = [squeezed.get(name, name if _is_single(name, graph) else "") for name in node.input]
+    wide = [
+        squeezed.get(name, name if _is_single(name, graph) or _has_height(name, graph) else "")
+        for name in node.input
+    ]
     return wide if all(wide) and any(name in squeezed for name in node.input) else None
 
 
