@@ -7,6 +7,7 @@
     │   ├── BankError             2   not a bank, or not one that can be used
     │   └── ArtifactError         2   not a compiled model, or not for this machine
     ├── VerificationError         3   numbers differ from the reference
+    │   └── WrongKernelError      3   and one kernel is known to be wrong
     ├── MeasurementError          4   nothing could be measured
     └── MissingExtraError         5   an optional dependency is not installed
 
@@ -48,6 +49,20 @@ class VerificationError(TunebankError):
     """Numbers differ from the reference's."""
 
     exit_code = 3
+
+
+class WrongKernelError(VerificationError):
+    """One kernel computes wrong numbers under its schedule.
+
+    Attributes:
+        kernel: its name.
+        kernel_key: its identity.
+    """
+
+    def __init__(self, message: str, *, kernel: str, kernel_key: str) -> None:
+        super().__init__(message)
+        self.kernel = kernel
+        self.kernel_key = kernel_key
 
 
 class MeasurementError(TunebankError):

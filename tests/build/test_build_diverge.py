@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,11 +15,13 @@ from tvm import s_tir
 
 from small_nets import write_conv_net
 from tunebank.api import default_plan
-from tunebank.build import first_divergence, inspect_draft, write_artifact
+from tunebank.build import first_divergence, inspect_draft, with_right_kernels, write_artifact
 from tunebank.device import Device, detect_device
-from tunebank.errors import VerificationError
+from tunebank.errors import VerificationError, WrongKernelError
+from tunebank.measure import LocalMeasurer
 from tunebank.model import Model, load_model
 from tunebank.runtime.feed import random_feed
+from tunebank.runtime.manifest import Manifest
 from tunebank.search import Choice, Plan
 
 Prepared = tuple[Model, Plan, Device]
@@ -86,6 +89,39 @@ def test_the_wrong_kernel_is_named(
     assert found.class_key == key.class_key
     assert (found.source, found.record_id) == ("resnet18", "abc123")
     assert found.difference.largest > 1e-4
+
+
+def test_a_wrong_kernel_gets_another_schedule(prepared: Prepared, tmp_path: Path) -> None:
+    model, plan, device = prepared
+    spoiled = _spoiled(plan, _is_second_layer, "T.max(", "T.min(")
+    inspect = partial(inspect_draft, model, verified=True)
+    write = partial(write_artifact, tmp_path / "out", model, device=device, inspect=inspect)
+    said: list[str] = []
+    with closing(LocalMeasurer(device)) as measurer:
+        cured, manifest = with_right_kernels(spoiled, write, device, measurer, said.append)
+    assert manifest.verified is not None
+    assert manifest.verified.passed
+    assert said == ["kernel conv2d_add_relu gives wrong numbers: it gets another schedule"]
+    changed = [k for k, c in cured.choices.items() if c is not spoiled.choices[k]]
+    assert [cured.choices[key].kernel.name for key in changed] == ["conv2d_add_relu"]
+    assert cured.choices[changed[0]].checked
+    assert cured.choices[changed[0]].source == ""
+
+
+def test_what_stays_wrong_is_an_error(prepared: Prepared, tmp_path: Path) -> None:
+    """The kernel is right, and called wrong all the same."""
+    _, plan, device = prepared
+    key = next(key for key, choice in plan.choices.items() if _is_second_layer(choice))
+    tried: list[Plan] = []
+
+    def write(attempt: Plan) -> Manifest:
+        tried.append(attempt)
+        raise WrongKernelError("wrong", kernel="conv2d_add_relu", kernel_key=key)
+
+    with closing(LocalMeasurer(device)) as measurer, pytest.raises(WrongKernelError):
+        with_right_kernels(plan, write, device, measurer, lambda text: None)
+    assert len(tried) == 2
+    assert tried[0].choices[key].scheduled is not tried[1].choices[key].scheduled
 
 
 def test_the_error_names_kernel_and_record(prepared: Prepared, tmp_path: Path) -> None:

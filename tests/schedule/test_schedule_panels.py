@@ -72,6 +72,7 @@ KERNELS = {
     "groups": lambda: kernel(grouped_conv2d(cin=24, cout=204, groups=3, epilogue=("bias",))),
     "1x1 in groups": lambda: constant(grouped_conv2d(cin=8, cout=136, groups=2, window=1)),
     "packed": lambda: constant(matmul(m=37, n=64, k=24, epilogue=("bias",))),
+    "four channels": lambda: constant(conv2d(size=16, cin=8, cout=4, epilogue=("bias",))),
     "colours": lambda: constant(conv2d(size=12, cin=8, cout=3, epilogue=("bias",))),
 }
 

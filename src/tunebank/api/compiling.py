@@ -24,6 +24,7 @@ from tunebank.build import (
     check_output,
     find_plan,
     inspect_draft,
+    with_right_kernels,
     write_artifact,
 )
 from tunebank.device import detect_device
@@ -101,16 +102,17 @@ def compile_model(
                 report("interrupted: compiling with what was found")
             searched = time.monotonic()
             report("building" + (" and verifying" if verify else ""))
-            manifest = write_artifact(
+            write = partial(
+                write_artifact,
                 folder,
                 model,
-                plan,
-                device,
+                device=device,
                 workers=measurer.pool,
                 budget_seconds=time_budget_seconds,
                 report=report,
                 inspect=partial(inspect_draft, model, verified=verify) if runs_here else _as_it_is,
             )
+            plan, manifest = with_right_kernels(plan, write, device, measurer, report)
     if manifest.verified is not None and not manifest.verified.conclusive:
         report(
             "verification is inconclusive: the model's outputs don't follow its inputs (are its "

@@ -3,6 +3,7 @@
 from tunebank.build.artifact import check_output, kernel_entry, target_features, write_artifact
 from tunebank.build.compile import build, check_compiler
 from tunebank.build.confirm import find_plan
+from tunebank.build.cure import with_right_kernels
 from tunebank.build.diverge import Divergence, first_divergence
 from tunebank.build.inspection import inspect_draft
 from tunebank.build.tolerance import expected_rounding
@@ -22,5 +23,6 @@ __all__ = [
     "target_features",
     "verify",
     "verify_against",
+    "with_right_kernels",
     "write_artifact",
 ]

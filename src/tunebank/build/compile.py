@@ -94,7 +94,7 @@ def build(
             break
         for name, reason in objects.failures.items():
             report(f"kernel {name} does not build ({reason[:200]}): it gets the reference schedule")
-        plan = _without(plan, {kernel_key_of(name) for name in objects.failures})
+        plan = without(plan, {kernel_key_of(name) for name in objects.failures})
     else:
         name, reason = next(iter(objects.failures.items()))
         raise TargetError(f"can't make code for kernel {name}: {reason[:300]}")
@@ -102,7 +102,7 @@ def build(
     return Built(plan, builder.get(), library)
 
 
-def _without(plan: Plan, keys: set[str]) -> Plan:
+def without(plan: Plan, keys: set[str]) -> Plan:
     """The plan with the reference schedule for some kernels."""
     choices = {
         key: replace(choice, scheduled=reference_scheduled(choice.kernel), **_UNSCHEDULED)

@@ -51,6 +51,7 @@ class Divergence:
 
     Attributes:
         kernel: its name; "" if none does.
+        kernel_key: its identity.
         class_key: its class.
         call: the number of the call in a run, counted from 1.
         difference: how far its results are off.
@@ -63,6 +64,7 @@ class Divergence:
     """
 
     kernel: str = ""
+    kernel_key: str = ""
     class_key: str = ""
     call: int = 0
     difference: Difference = field(default_factory=Difference)
@@ -139,6 +141,7 @@ def first_divergence(
     entry = _entry(manifest, suspect.kernel)
     return Divergence(
         kernel=suspect.kernel.name,
+        kernel_key=suspect.kernel.key,
         class_key=suspect.kernel.class_key,
         call=suspect.call,
         difference=suspect.difference,

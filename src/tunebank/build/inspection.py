@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tunebank.build.diverge import first_divergence
+from tunebank.build.diverge import Divergence, first_divergence
 from tunebank.build.finding import Finding
 from tunebank.build.place import kernel_key_of
 from tunebank.build.tolerance import expected_rounding
 from tunebank.build.verify import verify
 from tunebank.device import detect_device
-from tunebank.errors import VerificationError
+from tunebank.errors import VerificationError, WrongKernelError
 from tunebank.model import Model
 from tunebank.runtime.bench import measure_latency
 from tunebank.runtime.feed import random_feed
@@ -30,7 +30,8 @@ def inspect_draft(model: Model, folder: Path, manifest: Manifest, *, verified: b
         verified: whether its numbers are compared with ONNX Runtime's.
 
     Raises:
-        VerificationError: they differ.
+        WrongKernelError: they differ, and a kernel is to blame.
+        VerificationError: they differ, for another reason.
     """
     session = Session(folder)
     outcomes = [
@@ -64,11 +65,14 @@ def _verified(
         ),
     )
     if found.failure is not None:
-        raise VerificationError(
+        cause = _cause(session, model, function, folder, found.failure)
+        message = (
             f"{model.path}: the compiled model differs from ONNX Runtime {found.failure}; "
-            f"{_cause(session, model, function, folder, found.failure)}; nothing was written; "
-            "--no-verify lets it pass"
+            f"{cause}; nothing was written; --no-verify lets it pass"
         )
+        if isinstance(cause, Divergence) and cause.kernel:
+            raise WrongKernelError(message, kernel=cause.kernel, kernel_key=cause.kernel_key)
+        raise VerificationError(message)
     # The manifest keeps what a reader of it can use.
     kept = {name: getattr(found, name) for name in VerificationResult.model_fields}
     return VerificationResult(**kept)
@@ -82,13 +86,13 @@ def _growth(model: Model, manifest: Manifest) -> dict[str, float]:
 
 def _cause(
     session: Session, model: Model, function: Function, folder: Path, failure: Finding
-) -> str:
-    """Which kernel is to blame."""
+) -> Divergence | str:
+    """Which kernel is to blame, or why that is not known."""
     manifest = session.manifest
     device = detect_device(manifest.target, threads=session.threads)
     feed = random_feed(function.inputs, kind=failure.kind)
     try:
-        return str(first_divergence(model, device, folder, feed, function=function.name))
+        return first_divergence(model, device, folder, feed, function=function.name)
     except Exception as error:  # whatever TVM's C++ side threw hides no failed verification
         lines = str(error).strip().splitlines() or [type(error).__name__]
         return f"the diverging kernel could not be found: {lines[-1][:200]}"
