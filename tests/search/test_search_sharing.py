@@ -56,7 +56,7 @@ def legal(space: Space) -> list[Scheduled]:
 
 def unlike_twins(device: Device) -> tuple[Model, Kernel, Kernel]:
     """A model whose light and heavy kernel, left alone, pack their weights in two ways."""
-    for most, columns in itertools.product((4, 8), (100, 60, 72, 36, 48)):
+    for most, columns in itertools.product((7, 4, 8), (64, 128, 100, 60)):
         model = twins(rows=(1, most), columns=columns)
         light, heavy = of_rows(model, 1), of_rows(model, most)
         defaults = [legal(Space(kernel, device))[0] for kernel in (light, heavy)]

@@ -12,8 +12,14 @@ FORMATS = {"onnx": ".onnx", "torch": ".pt2"}
 
 FAMILIES: dict[str, tuple[str, ...]] = {
     "convnets": ("resnet18", "resnet50", "resnet18_batch8", "vgg16", "googlenet", "alexnet"),
-    "mobile": ("mobilenet_v2", "mnasnet_1_0", "efficientnet_b0", "efficientnet_b4"),
-    "vision": ("vit_b_16", "swin_tiny", "convnext_tiny", "mobilevit_small"),
+    "mobile": (
+        "mobilenet_v2",
+        "mnasnet_1_0",
+        "efficientnet_b0",
+        "efficientnet_b4",
+        "shufflenet_v2",
+    ),
+    "vision": ("vit_b_16", "swin_tiny", "convnext_tiny", "mobilevit_small", "poolformer_s12"),
     "language": (
         "bert_128",
         "bert_256",
@@ -24,9 +30,10 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "gpt2",
         "t5_encoder",
         "whisper_encoder",
+        "wav2vec2",
     ),
     "sequence": ("conformer", "lstm_classifier", "gru_classifier"),
-    "dense_prediction": ("unet", "yolo_head", "super_resolution"),
+    "dense_prediction": ("unet", "yolo_head", "super_resolution", "diffusion_unet"),
     "odd_ones": ("conv_zoo", "multi_io"),
 }
 """By module of this package, the networks that it defines in `NETWORKS`."""

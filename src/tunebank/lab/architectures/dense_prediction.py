@@ -1,4 +1,4 @@
-"""Networks that give images or grids: U-Net, a YOLO-like detector, super-resolution."""
+"""Networks that give images or grids: U-Nets, a YOLO-like detector, super-resolution."""
 
 # mypy: disallow-subclassing-any=False
 # (torch is not followed: its `Module` is Any here)
@@ -171,10 +171,85 @@ class _SuperResolution(nn.Module):
         return torch.clamp(self.layers(x) + smooth, -8.0, 8.0)
 
 
+class _Residual(nn.Module):
+    """Group norm, SiLU and convolution, twice, told the time: arXiv 2006.11239, appendix B."""
+
+    def __init__(self, cin: int, cout: int, time: int) -> None:
+        super().__init__()
+        self.enter = nn.Sequential(nn.GroupNorm(32, cin), nn.SiLU(), nn.Conv2d(cin, cout, 3, 1, 1))
+        self.time = nn.Linear(time, cout)
+        self.leave = nn.Sequential(
+            nn.GroupNorm(32, cout), nn.SiLU(), nn.Conv2d(cout, cout, 3, 1, 1)
+        )
+        self.aside = nn.Conv2d(cin, cout, 1) if cin != cout else nn.Identity()
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        y = self.enter(x) + self.time(functional.silu(time))[:, :, None, None]
+        return self.aside(x) + self.leave(y)
+
+
+class _PixelAttention(nn.Module):
+    """Attention of one head between the pixels of an image."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(32, channels)
+        self.enter, self.leave = (
+            nn.Conv2d(channels, 3 * channels, 1),
+            nn.Conv2d(channels, channels, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, channels, height, width = x.shape
+        parts = self.enter(self.norm(x)).view(batch, 3, channels, height * width)
+        query, key, value = parts.unbind(1)
+        weights = (query.transpose(1, 2) @ key / channels**0.5).softmax(-1)
+        return x + self.leave((value @ weights.transpose(1, 2)).view(x.shape))
+
+
+class _DiffusionUNet(nn.Module):
+    """Three resolutions, attention at the second: Ho et al., arXiv 2006.11239.
+
+    A noisy image (N, 4, H, W) and an embedded time (N, 64) → the noise.
+    """
+
+    def __init__(self, base: int = 64, time: int = 256) -> None:
+        super().__init__()
+        wide, widest = 2 * base, 4 * base
+        self.time = nn.Linear(64, time)
+        self.enter = nn.Conv2d(4, base, 3, 1, 1)
+        self.first, self.second = _Residual(base, base, time), _Residual(wide, wide, time)
+        self.shrink = nn.Conv2d(base, wide, 3, 2, 1)
+        self.shrink_again = nn.Conv2d(wide, widest, 3, 2, 1)
+        self.attention = _PixelAttention(wide)
+        self.middle = _Residual(widest, widest, time)
+        self.merge_again = _Residual(widest + wide, wide, time)
+        self.merge = _Residual(wide + base, base, time)
+        self.leave = nn.Sequential(nn.GroupNorm(32, base), nn.SiLU(), nn.Conv2d(base, 4, 3, 1, 1))
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        time = self.time(time)
+        large = self.first(self.enter(x), time)
+        half = self.attention(self.second(self.shrink(large), time))
+        small = self.middle(self.shrink_again(half), time)
+        half = self.merge_again(torch.cat([_doubled(small), half], 1), time)
+        return self.leave(self.merge(torch.cat([_doubled(half), large], 1), time))
+
+
+def _doubled(x: Tensor) -> Tensor:
+    return functional.interpolate(x, scale_factor=2.0)
+
+
+def _diffusion() -> Network:
+    inputs = {**image(4, 32, 32), "time": torch.linspace(-1.0, 1.0, 64)[None]}
+    return drawn(_DiffusionUNet(), inputs, "noise")
+
+
 NETWORKS: dict[str, Callable[[], Network]] = {
     "unet": lambda: drawn(_UNet(32, 4, 2), image(3, 256, 256), "mask"),
     "yolo_head": lambda: drawn(
         _Detector(80), image(3, 320, 320), "grid8", "grid16", "grid32", "boxes"
     ),
     "super_resolution": lambda: drawn(_SuperResolution(3), image(1, 128, 128), "pixels"),
+    "diffusion_unet": _diffusion,
 }

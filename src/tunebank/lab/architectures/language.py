@@ -108,6 +108,15 @@ def _whisper_encoder() -> Network:
     )
 
 
+def _wav2vec2() -> Network:
+    """wav2vec 2.0 base over a second of speech, 4 of its 12 layers: arXiv 2006.11477."""
+    config = transformers.Wav2Vec2Config(num_hidden_layers=4, **_EAGER)
+    wave = torch.randn(1, 16_000, generator=torch.Generator().manual_seed(0))
+    return wrapped(
+        lambda: transformers.Wav2Vec2Model(config), {"input_values": wave}, "last_hidden_state"
+    )
+
+
 NETWORKS: dict[str, Callable[[], Network]] = {
     "bert_128": lambda: _bert(128),
     "bert_256": lambda: _bert(256),
@@ -118,4 +127,5 @@ NETWORKS: dict[str, Callable[[], Network]] = {
     "gpt2": _gpt2,
     "t5_encoder": _t5_encoder,
     "whisper_encoder": _whisper_encoder,
+    "wav2vec2": _wav2vec2,
 }

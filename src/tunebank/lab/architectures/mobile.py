@@ -1,4 +1,4 @@
-"""Small classifiers of inverted bottlenecks: MobileNetV2, MnasNet, EfficientNet."""
+"""Small classifiers: MobileNetV2, MnasNet, EfficientNet, ShuffleNetV2."""
 
 # mypy: disallow-subclassing-any=False
 # (torch is not followed: its `Module` is Any here)
@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from tunebank.lab.architectures.blocks import Activation, Classifier, SqueezeExcite, conv_bn, relu
@@ -147,9 +148,50 @@ def _scaled(channels: int, factor: float, divisor: int = 8) -> int:
     return rounded if rounded >= 0.9 * wanted else rounded + divisor
 
 
+class _ShuffleUnit(nn.Module):
+    """Half of the channels pass by; then all are shuffled: arXiv 1807.11164, figure 3."""
+
+    def __init__(self, cin: int, cout: int, stride: int) -> None:
+        super().__init__()
+        half = cout // 2
+        self.is_whole = stride > 1  # then no channel passes by
+        entering = cin if self.is_whole else half
+        self.branch = nn.Sequential(
+            conv_bn(entering, half, 1),
+            conv_bn(half, half, stride=stride, groups=half, activation=None),
+            conv_bn(half, half, 1),
+        )
+        self.aside = nn.Identity()
+        if self.is_whole:
+            self.aside = nn.Sequential(
+                conv_bn(cin, cin, stride=stride, groups=cin, activation=None),
+                conv_bn(cin, half, 1),
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        aside, y = (x, x) if self.is_whole else x.chunk(2, 1)
+        joined = torch.cat([self.aside(aside), self.branch(y)], 1)
+        batch, channels, height, width = joined.shape
+        grouped = joined.view(batch, 2, channels // 2, height, width)
+        return grouped.transpose(1, 2).reshape(batch, channels, height, width)
+
+
+def _shufflenet_v2() -> Network:
+    """ShuffleNetV2, width 1.0: Ma et al., arXiv 1807.11164, table 5."""
+    layers: list[nn.Module] = [conv_bn(3, 24, stride=2), nn.MaxPool2d(3, 2, 1)]
+    cin = 24
+    for width, count in ((116, 4), (232, 8), (464, 4)):
+        for index in range(count):
+            layers.append(_ShuffleUnit(cin, width, 1 if index else 2))
+            cin = width
+    features = nn.Sequential(*layers, conv_bn(464, 1024, 1))
+    return drawn(Classifier(features, 1024), image(3, 224, 224), "logits")
+
+
 NETWORKS: dict[str, Callable[[], Network]] = {
     "mobilenet_v2": _mobilenet_v2,
     "mnasnet_1_0": _mnasnet,
     "efficientnet_b0": lambda: _efficientnet(1.0, 1.0, 224),
     "efficientnet_b4": lambda: _efficientnet(1.4, 1.8, 380),
+    "shufflenet_v2": _shufflenet_v2,
 }

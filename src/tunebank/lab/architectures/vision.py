@@ -1,4 +1,4 @@
-"""Vision transformers and their convolutional kin: ViT, Swin, ConvNeXt, MobileViT."""
+"""Vision transformers and convolutional kin: ViT, Swin, ConvNeXt, MobileViT, PoolFormer."""
 
 from __future__ import annotations
 
@@ -49,9 +49,18 @@ def _mobilevit() -> Network:
     )
 
 
+def _poolformer() -> Network:
+    """PoolFormer-S12: Yu et al., arXiv 2111.11418, table 1. Layer scales as in ConvNeXt."""
+    config = transformers.PoolFormerConfig(layer_scale_init_value=1.0, num_labels=1000)
+    return wrapped(
+        lambda: transformers.PoolFormerForImageClassification(config), _pixels(224), "logits"
+    )
+
+
 NETWORKS: dict[str, Callable[[], Network]] = {
     "vit_b_16": _vit,
     "swin_tiny": _swin,
     "convnext_tiny": _convnext,
     "mobilevit_small": _mobilevit,
+    "poolformer_s12": _poolformer,
 }
