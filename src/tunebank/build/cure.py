@@ -16,7 +16,7 @@ from tunebank.device import Device
 from tunebank.errors import WrongKernelError
 from tunebank.measure import LocalMeasurer
 from tunebank.runtime.manifest import Manifest
-from tunebank.schedule import IllegalScheduleError, Space, default_traces
+from tunebank.schedule import Space, legal_defaults
 from tunebank.search import Plan
 
 _MOST_KERNELS = 4
@@ -59,13 +59,8 @@ def with_right_kernels(
 def _cured(plan: Plan, key: str, device: Device, measurer: LocalMeasurer) -> Plan:
     choice = plan.choices[key]
     wrong = choice.scheduled.trace.identity if choice.scheduled is not None else None
-    space = Space(choice.kernel, device)
-    for trace in default_traces(space):
-        if trace.identity == wrong:
-            continue
-        try:
-            scheduled = space.apply(trace)
-        except IllegalScheduleError:
+    for scheduled in legal_defaults(Space(choice.kernel, device)):
+        if scheduled.trace.identity == wrong:
             continue
         other = replace(
             choice, scheduled=scheduled, origin="default", source="", record_id="",

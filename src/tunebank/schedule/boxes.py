@@ -14,6 +14,7 @@ begins.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -85,18 +86,21 @@ def taken_apart(
         extents: of the result.
         producers: the other blocks, by what they write.
     """
-    try:
-        return _pieces(last, extents, producers, ends_at_edges=True)
-    except _TooLargeError:
-        pass
-    try:
-        return _pieces(last, extents, producers, ends_at_edges=False)
-    except _TooLargeError:
-        return ()
+    with suppress(_TooLargeError):
+        step = _shuffle_of(last, extents, producers)
+        for ends_at_edges in (True, False):
+            with suppress(_TooLargeError):
+                return _pieces(last, extents, producers, step, ends_at_edges=ends_at_edges)
+    return ()
 
 
 def _pieces(
-    last: Step, extents: Sequence[int], producers: Mapping[Any, Step], *, ends_at_edges: bool
+    last: Step,
+    extents: Sequence[int],
+    producers: Mapping[Any, Step],
+    step: int,
+    *,
+    ends_at_edges: bool,
 ) -> tuple[Piece, ...]:
     """The pieces.
 
@@ -104,12 +108,12 @@ def _pieces(
         last: as above.
         extents: as above.
         producers: as above.
+        step: how many channels that lie side by side come from different groups.
         ends_at_edges: whether pieces end where a quotient of the last index changes.
 
     Raises:
         _TooLargeError: there are too many, or one is too large.
     """
-    step = _shuffle_of(last, extents, producers)
     box = tuple((0, extent) for extent in (*extents[:-1], extents[-1] // step))
     waiting, pieces = [(box, first) for first in range(step)], list[Piece]()
     while waiting:

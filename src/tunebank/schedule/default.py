@@ -15,6 +15,8 @@ into the outer tiles comes first, and its decisions follow from the register fil
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from tunebank.kernel import Kernel
@@ -68,14 +70,16 @@ def _own_programs(space: Space, *, clearly: bool) -> list[Trace]:
     return [trace for trace in found if trace is not None]
 
 
+def legal_defaults(space: Space) -> Iterator[Scheduled]:
+    """The default schedules that are legal, the preferred one first; each made when asked for."""
+    for trace in default_traces(space):
+        with suppress(IllegalScheduleError):
+            yield space.apply(trace)
+
+
 def default_schedule(space: Space) -> Scheduled | None:
     """The first default schedule that is legal; None if none is."""
-    for trace in default_traces(space):
-        try:
-            return space.apply(trace)
-        except IllegalScheduleError:
-            continue
-    return None
+    return next(legal_defaults(space), None)
 
 
 def _decided(sketch: Trace, space: Space, tile: dict[int, int]) -> Trace:

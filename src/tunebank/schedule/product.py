@@ -19,7 +19,14 @@ from tvm import ir, tirx
 from tunebank.kernel import BlockSite, Kernel
 from tunebank.kernel.expressions import expressions
 from tunebank.schedule.factor import is_constant
-from tunebank.schedule.pointwise import Step, as_step, same, steps_after, weights_of
+from tunebank.schedule.pointwise import (
+    Step,
+    as_step,
+    mentions,
+    same,
+    steps_after,
+    weights_of,
+)
 
 _BYTES_AT_ONCE = 4
 """Products that AVX-512's VPDPBUSD adds up."""
@@ -172,7 +179,8 @@ def product_at(kernel: Kernel, position: int, *, end: int | None = None) -> Prod
     x, w, period = factors
     depth = _BYTES_AT_ONCE if str(x.source.dtype) == "uint8" else 1
     column = spatial[-1]
-    rows = [p for p in spatial[:-1] if _has(x, axes[p]) and not _has(w, axes[p])]
+    in_x, in_w = ({p for p in spatial if mentions(load.indices, axes[p])} for load in (x, w))
+    rows = [p for p in spatial[:-1] if p in in_x and p not in in_w]
     row = next((p for p in reversed(rows) if site.extents[p] > 1), None)
     rest = [p for p in spatial[:-1] if p != row]
     shape = [site.extents[p] for p in spatial]
@@ -182,8 +190,8 @@ def product_at(kernel: Kernel, position: int, *, end: int | None = None) -> Prod
         return None
     found = Product(
         kernel, axes, site.extents, row, column,
-        tuple(p for p in rest if _has(w, axes[p])),
-        tuple(p for p in rest if not _has(w, axes[p])),
+        tuple(p for p in rest if p in in_w),
+        tuple(p for p in rest if p not in in_w),
         tuple(p for p in range(len(axes)) if p not in spatial),
         x, w, site.block.body.buffer, steps, {one.result: one for one in before if one is not None},
         depth, period or site.extents[column],
@@ -277,8 +285,3 @@ def _is_plain(load: Any) -> bool:
     """Whether no index is itself looked up."""
     inner = [part for index in load.indices for part in expressions(index)]
     return not any(isinstance(part, ir.TensorLoad) for part in inner)
-
-
-def _has(load: Any, axis: Any) -> bool:
-    """Whether an axis is in the indices of a load."""
-    return any(part.same_as(axis) for index in load.indices for part in expressions(index))
