@@ -68,6 +68,7 @@ class Candidates:
         self._offers: dict[str, deque[Candidate]] = {}
         ranked = rank(kernel, donors, space.sketches, device) if donors else []
         ranked = [one for one in ranked if winograd or not is_winograd(one.trace)]
+        self._measured = _measured_costs(donors, device)
         self.default, relatives = self._defaults()
         others = [*relatives, *(self._winograd() if winograd else [])]
         self._queue = deque(sorted([*ranked, *others], key=lambda one: one.cost))
@@ -133,7 +134,9 @@ class Candidates:
         default = self.default if self.default not in failed else None
         if default is not None and self._queue:
             ordered = sorted(self._queue, key=self._unmeasured_cost)
-            if self._expected(default.scheduled.trace) <= self._unmeasured_cost(ordered[0]):
+            trace = default.scheduled.trace
+            cost = self._measured.get(trace.identity, self._expected(trace))
+            if cost <= self._unmeasured_cost(ordered[0]):
                 return default
             self._queue = deque(ordered)
         candidates = self.take(1)
@@ -183,6 +186,15 @@ class Candidates:
     def _expected(self, trace: Trace) -> float:
         """Expected cost of a default schedule; see `Candidate.cost`."""
         return _DEFAULT_COST + expected_octaves(trace, self._kernel, self._device)
+
+
+def _measured_costs(donors: Sequence[Donor], device: Device) -> dict[object, float]:
+    """What schedules lose to the best, in octaves, of those measured on this very kernel here."""
+    return {
+        Trace.from_text(donor.record.trace).identity: -math.log2(donor.standing)
+        for donor in donors
+        if donor.measured_on(device)
+    }
 
 
 def _proposal(scheduled: Scheduled, candidate: Candidate) -> Proposal:

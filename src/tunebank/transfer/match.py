@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tunebank.bank import Bank, Record
+from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.schedule import Trace
 from tunebank.schedule.winograd import KIND as WINOGRAD
@@ -40,6 +41,10 @@ class Donor:
     level: Level
     standing: float
     over_direct: float | None = None
+
+    def measured_on(self, device: Device) -> bool:
+        """Whether its latency is that of the very kernel on this device: no estimate is needed."""
+        return self.level == LEVELS[0] and self.record.device == device.fingerprint
 
 
 def match(kernel: Kernel, bank: Bank, *, exclude_sources: Collection[str] = ()) -> list[Donor]:

@@ -58,7 +58,8 @@ def rank(
     for donor in nearest[:MAX_DONORS]:
         for variant, trace in enumerate(adapt(donor, kernel, own, device)):
             cost = costs[donor.record.id] + _VARIANT_COST * variant
-            cost += _expected_octaves(donor, trace, kernel, device)
+            if variant or donor.over_direct is not None or not donor.measured_on(device):
+                cost += _expected_octaves(donor, trace, kernel, device)
             candidates.append(Candidate(trace, donor, cost))
     return _varied(sorted(candidates, key=lambda candidate: candidate.cost), kernel)
 
