@@ -7,6 +7,7 @@ before the first use of TVM in a process; it is cheap to call again.
 from tunebank._tvm.byte_products import add_products_of_bytes
 from tunebank._tvm.import_progress import noting_nodes
 from tunebank._tvm.json_graph import load_own_json
+from tunebank._tvm.memory import prefetch
 from tunebank._tvm.onnx_frontend import repair_importer
 from tunebank._tvm.prepare import TVM_FFI_VERSION, TVM_VERSION, prepare, tvm_imported
 from tunebank._tvm.prim_func import with_own_type
@@ -24,6 +25,7 @@ __all__ = [
     "keep_torch_apart",
     "load_own_json",
     "noting_nodes",
+    "prefetch",
     "prepare",
     "repair_importer",
     "running_on",

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tunebank._tvm.memory import keep_small_buffers_on_stack
 from tunebank._tvm.threads import SPIN_COUNT, configure_pool
 
 TVM_VERSION = "0.27.0.post1"
@@ -48,6 +49,7 @@ def _import_tvm() -> None:
 
     with _stack_without_source():
         importlib.import_module(f"{_INTRINSICS}.x86")
+    keep_small_buffers_on_stack()
 
 
 def _seed_intrinsics() -> None:

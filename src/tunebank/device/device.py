@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tvm.target import Target
 
 _FEATURES = ("avx", "avx2", "fma", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "amx_tile")
+_HALVED = frozenset({"znver4"})
+"""CPUs that take two cycles for what others do with a vector of 512 bits in one."""
 _ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}  # other names of the same
 
 
@@ -50,6 +52,12 @@ class Device:
     def multiplies_bytes(self) -> bool:
         """Whether it has an instruction that adds up products of bytes: AVX-512's VPDPBUSD."""
         return multiplies_bytes(self.target)
+
+    @property
+    def multiply_adds(self) -> int:
+        """How many float32 values a core multiplies and adds in a cycle: two vectors of them."""
+        is_halved = self.vector_lanes == 16 and self.mcpu in _HALVED
+        return self.vector_lanes if is_halved else 2 * self.vector_lanes
 
     @property
     def mcpu(self) -> str:

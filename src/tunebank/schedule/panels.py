@@ -49,6 +49,11 @@ _LEAST_GAIN_OF_ACTIVATIONS = 0.5
 _LEAST_GAIN_OF_DENSE = 0.8
 """By BERT's and GPT-2's dense layers on a Zen 4: 1.04 to 1.26 times as fast."""
 _MANY_ROWS = 16
+_LEAST_GAIN_OF_FAR = 0.5
+_FAR_BYTES = 1 << 20
+"""Of a constant W of so much a panel alone stays in the second cache, over all rows. The sketches'
+outermost loops go along rows too, and read W again for each of their tiles: on an Emerald Rapids
+1.5 to 2.8 times as slow in ResNet's layers of 14x14 and 7x7 pixels."""
 _TILES = 8
 _COPY_COST = 3.0
 """Multiply-adds that the copy of a value takes as long as."""
@@ -101,6 +106,8 @@ def panels_traces(kernel: Kernel, device: Device, *, clearly: bool) -> list[Trac
     lines = found.count(found.others)
     if found.is_dense and found.rows * lines >= _MANY_ROWS and (lines == 1 or not clearly):
         least = _LEAST_GAIN_OF_DENSE
+    if found.has_constant_w and found.rows * lines >= _MANY_ROWS and found.w_bytes >= _FAR_BYTES:
+        least = _LEAST_GAIN_OF_FAR
     if least * even >= 1.0:
         return []  # no cost is below 1
     costs = {one: _cost(found, one, device) for one in _choices(found, device)}

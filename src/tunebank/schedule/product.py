@@ -151,6 +151,11 @@ class Product:
         """Whether W may be laid out anew when the model is compiled."""
         return is_constant(self.kernel, self.w.source)
 
+    @property
+    def w_bytes(self) -> int:
+        """How much W takes."""
+        return 4 // self.depth * math.prod(int(extent) for extent in self.w.source.shape)
+
     def count(self, positions: Sequence[int]) -> int:
         """How many elements some axes have together."""
         return math.prod(self.extents[position] for position in positions)

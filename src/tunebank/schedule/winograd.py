@@ -55,6 +55,10 @@ _TRANSFORM_COST = 10.0
 _CACHE_COST = 4.0
 _NEAR_CACHE_BYTES = 128 * 1024
 _STREAM_COST = 12.0
+_FAR_COST = 12.0
+_FAR_BYTES = 1 << 20
+_MULTIPLY_ADDS = 16
+"""Of a core in a cycle, where the costs are these."""
 _DIRECT_EFFICIENCY = 0.9
 _ENOUGH_ACCUMULATORS = 8
 """Two units of multiply-adds, each of which takes four cycles."""
@@ -143,9 +147,15 @@ def expected_octaves_of(kernel: Kernel, device: Device, parameters: Parameters) 
         Winograd    a² C K for each tile; some vector instructions for each of the a² values of the
                     transforms, more where a block's values leave the near cache; weights once
 
+    All but the multiply-adds cost the more of them, the more a core does in a cycle. Where it does
+    32, weights beyond a second cache's size cost something in each block of tiles, too.
+
     The costs were fitted to 22 3x3 convolutions of ResNet-18, ResNet-50, GoogLeNet and AlexNet on a
-    Zen 4 with AVX-512: its error is 0.2 octaves there, 0.3 on 46 convolutions of seven other
-    networks, and the first choice is 1 and 4 % slower than the best, on average.
+    Zen 4 with AVX-512 (16 a cycle): its error is 0.2 octaves there, 0.3 on 46 convolutions of seven
+    other networks, and the first choice is 1 and 4 % slower than the best, on average. The factor
+    of 2 and the cost of far weights were then fitted to 30 convolutions of these and VGG-16 on an
+    Emerald Rapids (32 a cycle): its error is 0.28 octaves (0.8 without), and the first choice is
+    4 % slower. The direct programs have become faster since then by some 10 %, Winograd's by 20.
     """
     found = suitable(kernel, device)
     if found is None:
@@ -161,10 +171,13 @@ def expected_octaves_of(kernel: Kernel, device: Device, parameters: Parameters) 
     held_bytes = 4.0 * values * parameters.tiles * (channels + results)
     each = _TRANSFORM_COST + _CACHE_COST * max(0.0, math.log2(held_bytes / _NEAR_CACHE_BYTES))
     transforms = each * computed * values * (channels + results)
-    streamed = _STREAM_COST * weights
-    each_direct = n * height * width / _DIRECT_EFFICIENCY + _STREAM_COST
+    balance = device.multiply_adds / _MULTIPLY_ADDS
+    far = (balance - 1.0) * max(0.0, 1.0 - _FAR_BYTES / (4.0 * weights))
+    passes = computed // parameters.tiles
+    streamed = (balance * _STREAM_COST + max(0.0, far) * _FAR_COST * passes) * weights
+    each_direct = n * height * width / _DIRECT_EFFICIENCY + balance * _STREAM_COST
     direct = window**2 * channels * results * each_direct
-    return math.log2((products + transforms + streamed) / direct)
+    return math.log2((products + balance * transforms + streamed) / direct)
 
 
 def _efficiency(parameters: Parameters, device: Device) -> float:

@@ -10,10 +10,12 @@ from tvm import ir, tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script.builder import ir as T  # noqa: N812
 
+from tunebank import _tvm
 from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.schedule.convolution import Convolution
 from tunebank.schedule.pointwise import begin_program, rebuilt, zero
+from tunebank.schedule.product_program import STEPS_AHEAD
 from tunebank.schedule.winograd import ATTRIBUTE, Parameters, fits, suitable
 
 _INPUT = {
@@ -126,6 +128,8 @@ class _Program:
             sums = T.alloc_buffer((rows, columns), "float32", scope="local")
             self._each(rows, lambda i, k: T.buffer_store(sums, zero(), [i, k]))
             with T.serial(0, self._conv.channels) as c:
+                for column in range(0, columns, self._lanes):
+                    _tvm.prefetch(self._weight[e, group, c + STEPS_AHEAD, column])
 
                 def add(i: int, k: Any) -> None:
                     value = values[e, part * rows + i, c] * self._weight[e, group, c, k]
