@@ -160,6 +160,17 @@ def test_it_is_the_default_of_dense_layers(device: Device) -> None:
     assert chosen.trace.instructions[0].kind == KIND
 
 
+@pytest.mark.parametrize(("channels", "is_far"), [(64, False), (512, True)])
+def test_it_is_the_default_where_weights_are_far(
+    channels: int, is_far: bool, device: Device
+) -> None:
+    """Sketches would read them again for each tile of rows."""
+    target = constant(conv2d(size=7, cin=channels, cout=channels))
+    assert bool(panels_traces(target, device, clearly=True)) == is_far
+    one_row = constant(matmul(m=1, n=channels, k=channels * 9))
+    assert panels_traces(one_row, device, clearly=True) == [], "they are read once in any case"
+
+
 def test_lines_follow_each_other_in_1x1_convolutions(device: Device) -> None:
     """Those of a part are shared out among tiles together, if they can be."""
     target = constant(conv2d(batch=2, size=6, cin=16, cout=64, window=1))

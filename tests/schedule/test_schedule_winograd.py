@@ -11,7 +11,7 @@ from tvm import ir
 
 from programs import conv2d, depthwise_conv2d, kernel, matmul
 from tunebank.bank import SqlBank
-from tunebank.device import Device
+from tunebank.device import Device, detect_device
 from tunebank.kernel import Kernel
 from tunebank.measure import LocalMeasurer
 from tunebank.measure.packing import WinogradPacking, packings
@@ -203,6 +203,17 @@ def test_the_most_promising_comes_first(device: Device) -> None:
     assert costs[0] < -0.3, "a quarter of the multiplications"
     small = convolution(size=4, cin=512, cout=512)
     assert winograd_traces(small, device) == [], "its weights would take longer to read"
+
+
+def test_transforms_weigh_more_where_a_core_does_more_in_a_cycle() -> None:
+    target, given = convolution(size=14, cin=256, cout=256), Parameters(2, 7, 7, 2)
+    costs = [
+        expected_octaves_of(
+            target, detect_device(f'{{"kind":"llvm","mcpu":"{mcpu}"}}', threads=1), given
+        )
+        for mcpu in ("znver4", "emeraldrapids")
+    ]
+    assert costs[0] < -0.5 < -0.2 < costs[1]
 
 
 def test_a_donor_s_schedule_serves_other_convolutions(

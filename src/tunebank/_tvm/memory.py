@@ -82,4 +82,5 @@ def _bytes(buffer: Any) -> int | None:
     if not all(isinstance(extent, tirx.IntImm) for extent in buffer.shape):
         return None
     dtype = buffer.dtype
-    return math.prod(int(extent) for extent in buffer.shape) * dtype.bits * dtype.lanes // 8
+    elements = math.prod(int(extent) for extent in buffer.shape)
+    return int(elements * dtype.bits * dtype.lanes // 8)
