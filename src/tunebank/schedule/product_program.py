@@ -26,7 +26,7 @@ from tunebank.schedule.tiles import uneven
 
 STEPS_AHEAD = 32
 """Of a sum, for which values are asked for. Of 16, 32 and 64 the best on an Emerald Rapids."""
-_NEAR_CACHE_BYTES = 32 * 1024
+_FIRST_CACHE_BYTES = 32 * 1024
 
 
 class ProductProgram(ABC):
@@ -172,7 +172,7 @@ class ProductProgram(ABC):
         They are then one after another, from panel to panel, mostly in a far cache or in memory,
         and what the hardware fetches ahead ends with each page of 32 steps.
         """
-        if self._packed is not None and self._product.w_bytes > _NEAR_CACHE_BYTES:
+        if self._packed is not None and self._product.w_bytes > _FIRST_CACHE_BYTES:
             width = self._lanes * self._product.depth
             for vector in range(self._vectors):
                 _tvm.prefetch(panel(number + STEPS_AHEAD, vector * width))
