@@ -108,10 +108,11 @@ def panels_traces(kernel: Kernel, device: Device, *, clearly: bool) -> list[Trac
         even = max(even, _even_efficiency(kernel, replace(device, vector_lanes=_HALF)))
     least = _LEAST_GAIN if clearly or found.has_constant_w else _LEAST_GAIN_OF_ACTIVATIONS
     lines = found.count(found.others)
-    if found.is_dense and found.rows * lines >= _MANY_ROWS and (lines == 1 or not clearly):
-        least = _LEAST_GAIN_OF_DENSE
-    if found.rows * lines >= _MANY_ROWS and _is_far(found, device):
-        least = _LEAST_GAIN_OF_FAR
+    if found.rows * lines >= _MANY_ROWS:
+        if _is_far(found, device):
+            least = _LEAST_GAIN_OF_FAR
+        elif found.is_dense and (lines == 1 or not clearly):
+            least = _LEAST_GAIN_OF_DENSE
     if least * even >= 1.0:
         return []  # no cost is below 1
     costs = {one: _cost(found, one, device) for one in _choices(found, device)}

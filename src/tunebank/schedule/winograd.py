@@ -172,9 +172,9 @@ def expected_octaves_of(kernel: Kernel, device: Device, parameters: Parameters) 
     each = _TRANSFORM_COST + _CACHE_COST * max(0.0, math.log2(held_bytes / _NEAR_CACHE_BYTES))
     transforms = each * computed * values * (channels + results)
     balance = device.multiply_adds / _MULTIPLY_ADDS
-    far = (balance - 1.0) * max(0.0, 1.0 - _FAR_BYTES / (4.0 * weights))
+    far = max(0.0, balance - 1.0) * max(0.0, 1.0 - _FAR_BYTES / (4.0 * weights))
     passes = computed // parameters.tiles
-    streamed = (balance * _STREAM_COST + max(0.0, far) * _FAR_COST * passes) * weights
+    streamed = (balance * _STREAM_COST + far * _FAR_COST * passes) * weights
     each_direct = n * height * width / _DIRECT_EFFICIENCY + balance * _STREAM_COST
     direct = window**2 * channels * results * each_direct
     return math.log2((products + balance * transforms + streamed) / direct)
