@@ -115,7 +115,7 @@ def fits(chain: Chain, device: Device, parameters: Parameters) -> bool:
 
 def _choices(chain: Chain, device: Device) -> list[Parameters]:
     height = chain.window.shape[1]
-    bands = sorted({min(height, _MOST_BANDS, n * device.threads) for n in (1, 2, 4)} | {1})
+    bands = sorted({min(height, _MOST_BANDS, n * device.threads) for n in (1, 2, 4)})
     return [
         one
         for vectors in range(1, _MOST_VECTORS + 1)

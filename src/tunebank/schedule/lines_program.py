@@ -48,8 +48,8 @@ class _Program(ProductProgram):
             self._buffers = begin_program(chain.kernel)
             self._pack()
             self._prepare_x()
-            with T.parallel(0, batch * self._groups * bands) as task:
-                image, group, band = unravelled(task, [batch, self._groups, bands])
+            with T.parallel(0, batch * bands * self._groups) as task:
+                image, band, group = unravelled(task, [batch, bands, self._groups])
                 self._band(image, group, band * height // bands, (band + 1) * height // bands)
         return ir.IRModule({"main": builder.get()})
 

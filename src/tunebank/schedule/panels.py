@@ -167,14 +167,25 @@ def _even_efficiency(kernel: Kernel, device: Device) -> float:
     return max((tile_efficiency(math.prod(t[:-1]), t[-1], device) for t in tiles), default=0.0)
 
 
+def is_by_lines(product: Product) -> bool:
+    """Whether threads share out lines of X, and not columns.
+
+    Each reads all of W then, instead of all of X, and writes lines, which the next kernel's threads
+    find in their own caches. Whatever is larger is not to go from one core to another.
+    """
+    return product.w_bytes < product.x_bytes + product.result_bytes
+
+
 def _choices(product: Product, device: Device) -> list[Parameters]:
     others = product.count(product.others)
-    parts = sorted({min(others, _MOST_PARTS, n * device.threads) for n in (1, 2, 4, 8)} | {1})
+    parts = {min(others, _MOST_PARTS, n * device.threads) for n in (1, 2, 4, 8)}
+    if not is_by_lines(product):
+        parts.add(1)
     return [
         one
         for rows in range(4, _MOST_ROWS + 1)
         for vectors in range(1, _MOST_VECTORS + 1)
-        for part in parts
+        for part in sorted(parts)
         if fits(product, device, one := Parameters(rows, vectors, part))
     ]
 

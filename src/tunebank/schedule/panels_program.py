@@ -13,7 +13,7 @@ from tvm.tirx.script.builder import ir as T  # noqa: N812
 from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.schedule.factor import Panel
-from tunebank.schedule.panels import Parameters, fits, lines_of_a_pass
+from tunebank.schedule.panels import Parameters, fits, is_by_lines, lines_of_a_pass
 from tunebank.schedule.pointwise import begin_program, store_steps, unravelled
 from tunebank.schedule.product import Product, as_product
 from tunebank.schedule.product_program import ProductProgram
@@ -51,9 +51,14 @@ class _Program(ProductProgram):
             self._buffers = begin_program(product.kernel)
             self._pack()
             self._prepare_x()
-            extents = [*shared, self._groups, self._parts]
+            inner = [self._parts, self._groups]
+            if not is_by_lines(product):
+                inner.reverse()
+            extents = [*shared, *inner]
             with T.parallel(0, math.prod(extents)) as task:
-                *place, group, part = unravelled(task, extents)
+                *place, part, group = unravelled(task, extents)
+                if not is_by_lines(product):
+                    part, group = group, part
                 axes = {product.axes[p]: at for p, at in zip(product.shared, place, strict=True)}
                 first = self._first_column(group)
                 panel = self._panel(axes, group, first)

@@ -156,6 +156,16 @@ class Product:
         """How much W takes."""
         return 4 // self.depth * math.prod(int(extent) for extent in self.w.source.shape)
 
+    @property
+    def x_bytes(self) -> int:
+        """How much X takes."""
+        return 4 // self.depth * math.prod(int(extent) for extent in self.x.source.shape)
+
+    @property
+    def result_bytes(self) -> int:
+        """How much the sums take."""
+        return 4 * math.prod(self.extents) // self.count(self.reduced)
+
     def count(self, positions: Sequence[int]) -> int:
         """How many elements some axes have together."""
         return math.prod(self.extents[position] for position in positions)

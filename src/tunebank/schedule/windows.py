@@ -78,7 +78,7 @@ def windows_module(kernel: Kernel, device: Device, trace: Trace) -> ir.IRModule:
 
 def _module(found: Slide, lanes: int, bands: int) -> ir.IRModule:
     batch, height, _, channels = found.window.shape
-    extents = [batch, math.ceil(channels / lanes), bands]
+    extents = [batch, bands, math.ceil(channels / lanes)]
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         buffers = begin_program(found.kernel)
 
@@ -88,7 +88,7 @@ def _module(found: Slide, lanes: int, bands: int) -> ir.IRModule:
             )
 
         with T.parallel(0, math.prod(extents)) as task:
-            image, group, band = unravelled(task, extents)
+            image, band, group = unravelled(task, extents)
             first = first_of_group(group, lanes, channels)
             lines = LineBuffer(found.window, found.padding, buffers, lanes=lanes, vectors=1)
 
