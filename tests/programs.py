@@ -246,6 +246,35 @@ def global_mean(
     return te.create_prim_func([*inputs, result])
 
 
+def gated(
+    *,
+    batch: int = 1,
+    size: int = 6,
+    squeezed: int = 8,
+    channels: int = 32,
+    epilogue: Sequence[str] = (),
+    names: str = "",
+) -> tirx.PrimFunc:
+    """An image of (batch, size, size, channels) weighted by squeeze and excitation."""
+    s = te.placeholder((batch, 1, 1, squeezed), name=f"{names}s")
+    w = te.placeholder((1, 1, squeezed, channels), name=f"{names}w")
+    bias = te.placeholder((1, 1, 1, channels), name=f"{names}bias")
+    image = te.placeholder((batch, size, size, channels), name=f"{names}image")
+    rc = te.reduce_axis((0, squeezed), name=f"{names}rc")
+    shape = (batch, 1, 1, channels)
+    layer = te.compute(
+        shape, lambda n, y, z, k: te.sum(s(n, y, z, rc) * w(0, 0, rc, k), axis=rc), f"{names}layer"
+    )
+    added = te.compute(
+        shape, lambda n, y, z, k: layer(n, y, z, k) + bias(0, 0, 0, k), f"{names}added"
+    )
+    gate = te.compute(shape, lambda *i: te.sigmoid(added(*i)), f"{names}gate")
+    weighted = te.compute(
+        image.shape, lambda n, y, z, k: image(n, y, z, k) * gate(n, 0, 0, k), f"{names}weighted"
+    )
+    return _function([s, w, bias, image], weighted, epilogue, names)
+
+
 def transpose(
     shape: Sequence[int], order: Sequence[int], *, epilogue: Sequence[str] = (), names: str = ""
 ) -> tirx.PrimFunc:

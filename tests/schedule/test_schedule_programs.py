@@ -9,6 +9,7 @@ import pytest
 from programs import (
     conv2d,
     elementwise,
+    gated,
     global_mean,
     kernel,
     layer_norm,
@@ -22,6 +23,7 @@ from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.measure import LocalMeasurer
 from tunebank.schedule import IllegalScheduleError, Space, Trace, default_schedule
+from tunebank.schedule.gates import gates_trace
 from tunebank.schedule.pixels import pixels_trace
 from tunebank.schedule.planes import planes_trace
 from tunebank.schedule.programs import KINDS, is_own_program
@@ -57,6 +59,28 @@ def test_pixels_of_a_channel(
     batch, size, channels = shape
     target = kernel(global_mean(batch=batch, size=size, channels=channels, how=how))
     trace = pixels_trace(target, device)
+    assert trace is not None
+    (result,) = measurer.measure([Space(target, device).apply(trace)], best_us={})
+    assert (result.status, result.checked) == ("ok", True), result.error
+
+
+@pytest.mark.parametrize("epilogue", [(), ("relu", "add")], ids=str)
+@pytest.mark.parametrize(
+    ("batch", "size", "squeezed", "channels"),
+    [(1, 2, 3, 16), (1, 7, 8, 48), (3, 5, 4, 32), (1, 2, 64, 256), (1, 40, 6, 16)],
+)  # by lines, and by channels where there are more weights than pixels
+def test_an_image_weighted_by_channel(
+    batch: int,
+    size: int,
+    squeezed: int,
+    channels: int,
+    epilogue: tuple[str, ...],
+    device: Device,
+    measurer: LocalMeasurer,
+) -> None:
+    program = gated(batch=batch, size=size, squeezed=squeezed, channels=channels, epilogue=epilogue)
+    target = kernel(program)
+    trace = gates_trace(target, device)
     assert trace is not None
     (result,) = measurer.measure([Space(target, device).apply(trace)], best_us={})
     assert (result.status, result.checked) == ("ok", True), result.error
@@ -99,6 +123,9 @@ def test_planes_and_pixels(
         (kernel(transpose((1, 32, 12, 33), (0, 2, 3, 1))), None),
         (kernel(transpose((1, 12, 33, 3), (0, 2, 1, 3))), None),
         (kernel(transpose((1, 3, 1, 33), (0, 2, 3, 1))), None),
+        (kernel(gated()), "Gates"),
+        (kernel(gated(size=1)), None),
+        (kernel(gated(channels=20)), None),
         (kernel(pool()), None),
         (kernel(matmul()), None),
         (kernel(conv2d()), None),

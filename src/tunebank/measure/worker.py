@@ -28,6 +28,7 @@ import numpy as np
 from tunebank import _tvm
 from tunebank._processes import follow_parent, own_channel
 from tunebank.measure.arguments import random_argument
+from tunebank.measure.caches import BEFORE_RUN, Caches
 from tunebank.measure.compare import difference
 from tunebank.measure.packing import Packing, packings
 from tunebank.measure.protocol import Message, read_message, write_message
@@ -44,6 +45,7 @@ class _Program:
     """A built program, its parameters, those that are indices, and how weights are packed."""
 
     run: Any
+    target: str
     indices: list[int]
     parameters: list[_Parameter]
     plain_parameters: list[_Parameter]
@@ -58,6 +60,7 @@ class Worker:
         self._programs: dict[str, _Program] = {}
         self._arrays: dict[tuple[str, tuple[int, ...], int, bool], Any] = {}
         self._array_bytes = 0
+        self._caches: Caches | None = None
 
     def handle(self, request: Message) -> Message:
         """Answers one request."""
@@ -86,7 +89,7 @@ class Worker:
             dtype, shape = plain[one.position]
             plain[one.position] = (dtype, one.plain_shape(shape))
         self._programs[request["ticket"]] = _Program(
-            run, request["indices"], _parameters(stripped), plain, packed
+            run, request["target"], request["indices"], _parameters(stripped), plain, packed
         )
         return {
             "build_seconds": time.perf_counter() - start,
@@ -105,7 +108,7 @@ class Worker:
         return {}
 
     def run(self, request: Message) -> Message:
-        """Times a built program; weights are flushed from the caches before each run."""
+        """Times a built program, with the caches as it finds them in a model."""
         import tvm
 
         program = self._programs[request["ticket"]]
@@ -114,13 +117,14 @@ class Worker:
             for position, spec in enumerate(program.parameters)
         ]
         start = time.perf_counter()
+        self._caches = self._caches or Caches(program.target, self._threads)
+        self._caches.expect(arrays)
         timer = program.run.time_evaluator(
             "main",
             tvm.cpu(),
             number=1,
             repeat=int(request["runs"]) + _WARM_UP_RUNS,
-            # In a model the weights of a kernel come from memory, its input from the cache.
-            f_preproc="cache_flush_cpu_non_first_arg",
+            f_preproc=BEFORE_RUN,
         )
         with _tvm.running_on(self._threads):
             seconds = list(timer(*arrays).results)[_WARM_UP_RUNS:]

@@ -21,6 +21,7 @@ from typing import Any
 
 from tunebank.kernel import Kernel
 from tunebank.schedule.estimate import unroll_choice
+from tunebank.schedule.gates import gates_trace
 from tunebank.schedule.lines import lines_traces
 from tunebank.schedule.panels import panels_traces
 from tunebank.schedule.pieces import pieces_trace
@@ -61,6 +62,7 @@ def _own_programs(space: Space, *, clearly: bool) -> list[Trace]:
     kernel, device = space.kernel, space.device
     found = [
         pixels_trace(kernel, device),
+        gates_trace(kernel, device),
         rows_trace(kernel),
         planes_trace(kernel),
         windows_trace(kernel, device, clearly=clearly),

@@ -7,15 +7,17 @@ What is between the two is often the largest tensor of a network: as two kernels
 the other reads it. Here a thread takes some vectors of channels through both, and keeps as many
 lines of them as the window reaches over (a *line buffer*): they stay in its near cache.
 
-    parallel groups of channels x bands of lines:
+    parallel bands of lines x groups of channels:
         each line of results:
             the new lines:  rows x vectors of registers, the kernel's steps, into the line buffer
             the window:     some columns side by side, the kernel's steps, stored
 
-A band computes the lines that its first window reaches over anew. Halide calls it a sliding window
-with folded storage (Ragan-Kelley et al., PLDI 2013). The window may be a depthwise convolution or
-a pooling. A schedule of this kind is a trace of one step, `Lines`, whose attributes are the
-parameters.
+A band computes the lines that its first window reaches over anew. Each thread has bands of its own,
+so that it reads what it wrote itself as part of the kernel before, and not what lies in another
+core's cache: on an Emerald Rapids that alone made MnasNet 1.15 to 1.45 times as fast. Halide calls
+it a sliding window with folded storage (Ragan-Kelley et al., PLDI 2013). The window may be a
+depthwise convolution or a pooling. A schedule of this kind is a trace of one step, `Lines`, whose
+attributes are the parameters.
 """
 
 from __future__ import annotations
@@ -114,8 +116,9 @@ def fits(chain: Chain, device: Device, parameters: Parameters) -> bool:
 
 
 def _choices(chain: Chain, device: Device) -> list[Parameters]:
-    height = chain.window.shape[1]
-    bands = sorted({min(height, _MOST_BANDS, n * device.threads) for n in (1, 2, 4)})
+    batch, height, _, _ = chain.window.shape
+    share = math.ceil(device.threads / batch)
+    bands = sorted({min(height, _MOST_BANDS, n * share) for n in (1, 2, 4)})
     return [
         one
         for vectors in range(1, _MOST_VECTORS + 1)

@@ -8,6 +8,7 @@
     Lines       convolutions and the window that slides over their results
     Windows     depthwise convolutions and poolings
     Pieces      concatenations and their like
+    Gates       images weighted by channel
 
 Each is a trace of one step, so that records, donors and plans hold it as they hold any other.
 """
@@ -19,13 +20,15 @@ from tvm.s_tir import SBlock, SBlockRealize
 
 from tunebank.device import Device
 from tunebank.kernel import Kernel
-from tunebank.schedule import lines, panels, pieces, pixels, planes, rows, windows, winograd
+from tunebank.schedule import gates, lines, panels, pieces, pixels, planes, rows, windows, winograd
 from tunebank.schedule.lines_program import lines_module
 from tunebank.schedule.panels_program import panels_module
 from tunebank.schedule.trace import Trace
 from tunebank.schedule.winograd_program import winograd_module
 
-KINDS = tuple(one.KIND for one in (winograd, rows, pixels, planes, panels, lines, windows, pieces))
+KINDS = tuple(
+    one.KIND for one in (winograd, rows, pixels, planes, panels, lines, windows, pieces, gates)
+)
 
 
 def is_own_program(trace: Trace) -> bool:
@@ -60,6 +63,7 @@ def own_program(trace: Trace, kernel: Kernel, device: Device) -> ir.IRModule | N
         rows.KIND: rows.rows_module,
         pixels.KIND: pixels.pixels_module,
         pieces.KIND: pieces.pieces_module,
+        gates.KIND: gates.gates_module,
     }[step.kind]
     return _with_root(make(kernel, device))
 

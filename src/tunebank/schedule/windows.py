@@ -6,8 +6,8 @@ A thread takes a vector of channels down the image, and keeps as many lines as t
 over (`line_buffer.py`), padded once: no window asks whether it is inside, as MetaSchedule's do.
 Pooling of 5x5 with stride 1 takes 9 µs so instead of 206 (10x10x128, a Zen 4 with 2 threads);
 depthwise convolutions 0.6 to 1.2 times as long on large images, longer on small ones, where their
-weights are what takes time. A schedule of this kind is a trace of one step, `Windows`, whose
-attribute is the number of bands of lines that are shared out.
+weights are what takes time. Bands of lines are shared out, and of each the groups of channels. A
+schedule of this kind is a trace of one step, `Windows`, whose attribute is the number of bands.
 """
 
 from __future__ import annotations
@@ -50,15 +50,8 @@ def windows_trace(kernel: Kernel, device: Device, *, clearly: bool) -> Trace | N
     is_pooling = isinstance(window.reduction.value, ir.TensorLoad)
     if often < _OFTEN or (clearly and not (is_pooling and often >= _VERY_OFTEN)):
         return None
-    batch, height, _, channels = window.shape
-    groups = batch * math.ceil(channels / device.vector_lanes)
-
-    def cost(bands: int) -> float:
-        tasks = groups * bands
-        idle = math.ceil(tasks / device.threads) * device.threads / tasks
-        return idle * (height + bands * (window.reach - 1)) / height
-
-    return one_step(KIND, min(range(1, min(height, _MOST_BANDS) + 1), key=cost))
+    batch, height, _, _ = window.shape
+    return one_step(KIND, min(math.ceil(device.threads / batch), height, _MOST_BANDS))
 
 
 def windows_module(kernel: Kernel, device: Device, trace: Trace) -> ir.IRModule:
