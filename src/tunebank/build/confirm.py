@@ -45,7 +45,7 @@ _MOST_SHARE = 0.3
 """Of the budget, at most; if two plans would take more it is not done."""
 _MOST_BYTES = 2**30
 """Of weights in all plans together, where they are more than two."""
-_BUILD_SECONDS_PER_KERNEL = 0.05
+_BUILD_SECONDS_PER_KERNEL = 0.08
 _BUILD_SECONDS_PER_BYTE = 4e-9
 _OTHER_SECONDS = 3.0
 
@@ -92,7 +92,7 @@ def confirmed(
         device: what to compile for.
         measurer: its workers build; it checks the numbers of schedules that were not checked.
         most_plans: how many plans to try, the first among them.
-        seconds: time for it; two plans are tried in any case.
+        seconds: time for it; with too little for two plans none is tried.
         report: called with a line of text.
     """
     start = time.monotonic()
@@ -110,7 +110,10 @@ def confirmed(
             left = seconds - (time.monotonic() - start)
             return tried * turns + builds * field[-1].build_seconds < left
 
-        field = [tried(one, str(rank)) for rank, one in enumerate(plans[:2])]
+        field = [tried(plans[0], "0")]
+        if not fits(tried=2, builds=1):  # builds are slower than was thought
+            return replace(plan, search_seconds=plan.search_seconds + time.monotonic() - start)
+        field.append(tried(plans[1], "1"))
         for rank, one in enumerate(plans[2:], start=2):
             if fits(tried=len(field) + 1 + _FINALISTS, builds=2):
                 field.append(tried(one, str(rank)))

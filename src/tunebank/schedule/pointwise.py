@@ -9,6 +9,7 @@ each result through the kernel's own expressions:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -171,6 +172,9 @@ def store_steps(
         return known[buffer] if buffer in known else parameters[buffer][tuple(at)]
 
     for step in steps:
+        uses = Counter(load.source for load in loads(step.value))
+        for buffer in [one for one, count in uses.items() if count > 1 and one in known]:
+            known[buffer] = T.bind(known[buffer])  # or the program would spell it out each time
         known[step.result] = rebuilt(step.value, dict(zip(step.axes, place, strict=True)), load)
         if step.result in parameters:
             T.buffer_store(parameters[step.result], known[step.result], list(place))
