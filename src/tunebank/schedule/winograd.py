@@ -7,10 +7,13 @@ middle is a² matrix products: for r = 3 and m = 4 a quarter of the multiplicati
 m = 2 some more than a third. G g G' is computed when the model is compiled. A thread takes some
 tiles through all three stages, so that what is between them stays in its cache:
 
-    parallel block of tiles:
+    parallel block of tiles, and where they are less than threads, share of its columns:
         each tile, 16 channels at a time:     values[e] = B' d B
         each e, rows x columns of registers:  products[e] = values[e] @ weights[e]
         each tile, 16 results at a time:      A' products A, then the kernel's own steps
+
+With few tiles and many weights each thread so reads its share of the weights alone, once, and the
+inputs are transformed by each anew: to have them from another core would take longer.
 
 It rounds more than a plain sum: the largest error grows by some 10 for a = 6, by 2 for a = 4.
 A schedule of this kind is a trace of one step, `Winograd`, whose attributes are the parameters.
@@ -25,6 +28,7 @@ from functools import lru_cache
 from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.schedule.convolution import Convolution, as_convolution
+from tunebank.schedule.tiles import nearest_divisor
 from tunebank.schedule.trace import Trace, one_step, whole_numbers
 
 KIND = "Winograd"
@@ -94,11 +98,12 @@ def winograd_traces(kernel: Kernel, device: Device) -> list[Trace]:
     for outputs in (m for m, window in WEIGHT if window == found.window[0]):
         count = math.ceil(height / outputs) * math.ceil(width / outputs) * found.shape[0]
         for rows, columns in _register_tiles(device, vectors, count):
-            for tiles in (rows, 2 * rows, 4 * rows):
+            for tiles in {rows, 2 * rows, 4 * rows, math.ceil(count / rows) * rows}:
                 if tiles <= min(count + rows - 1, _TILES_PER_BLOCK):
                     choices.append(Parameters(outputs, tiles, rows, columns))
     costs = {one: expected_octaves_of(kernel, device, one) for one in choices}
-    promising = sorted((one for one in choices if costs[one] < 0), key=lambda one: costs[one])
+    promising = [one for one in costs if costs[one] < 0]
+    promising.sort(key=lambda one: (costs[one], one.tiles // one.rows))  # weights read less often
     return [to_trace(one) for one in promising[:_MOST_CHOICES]]
 
 
@@ -138,6 +143,12 @@ def fits(kernel: Kernel, device: Device, parameters: Parameters) -> bool:
     return found is not None and _fits(found, device, parameters)
 
 
+def shares_of_a_block(blocks: int, groups: int, threads: int) -> int:
+    """Into how many parts the groups of columns of a block of tiles are shared out."""
+    wanted = math.ceil(threads / blocks)
+    return max(share for share in range(1, wanted + 1) if groups % share == 0)
+
+
 def expected_octaves_of(kernel: Kernel, device: Device, parameters: Parameters) -> float:
     """How much slower than a good direct schedule it should be, in octaves; below 0 if faster.
 
@@ -165,12 +176,14 @@ def expected_octaves_of(kernel: Kernel, device: Device, parameters: Parameters) 
     values = (parameters.outputs + window - 1) ** 2
     count = n * math.ceil(height / parameters.outputs) * math.ceil(width / parameters.outputs)
     blocks = math.ceil(count / parameters.tiles)
-    computed = math.ceil(blocks / device.threads) * device.threads * parameters.tiles
-    weights = values * channels * results
+    groups = results // (device.vector_lanes * parameters.columns)
+    shares = shares_of_a_block(blocks, groups, device.threads)
+    computed = math.ceil(blocks * shares / device.threads) * device.threads * parameters.tiles
+    weights, own = values * channels * results / shares, results / shares
     products = computed * weights / _efficiency(parameters, device)
-    held_bytes = 4.0 * values * parameters.tiles * (channels + results)
+    held_bytes = 4.0 * values * parameters.tiles * (channels + own)
     each = _TRANSFORM_COST + _CACHE_COST * max(0.0, math.log2(held_bytes / _NEAR_CACHE_BYTES))
-    transforms = each * computed * values * (channels + results)
+    transforms = each * computed * values * (channels + own)
     balance = device.multiply_adds / _MULTIPLY_ADDS
     far = max(0.0, balance - 1.0) * max(0.0, 1.0 - _FAR_BYTES / (4.0 * weights))
     passes = computed // parameters.tiles
@@ -207,10 +220,9 @@ def _register_tiles(device: Device, vectors: int, count: int) -> list[tuple[int,
             continue
         most = (device.vector_registers - columns - 1) // columns
         # Few rows leave multiply-adds waiting for each other, many leave tiles unused.
-        choices = sorted({most, most // 2, 7, 6} - set(range(4)), reverse=True)
-        fitting = [rows for rows in choices if rows <= min(most, count)]
-        tiles.extend((rows, columns) for rows in sorted(fitting, key=lambda r: -count % r / count))
-    return tiles[:3]
+        rows = {most, most // 2, 7, 6, nearest_divisor(count, most, limit=most)} - set(range(4))
+        tiles.extend((one, columns) for one in sorted(rows) if one <= min(most, count))
+    return tiles
 
 
 def _fits(found: Convolution, device: Device, parameters: Parameters) -> bool:

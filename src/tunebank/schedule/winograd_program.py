@@ -14,9 +14,15 @@ from tunebank import _tvm
 from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.schedule.convolution import Convolution
-from tunebank.schedule.pointwise import begin_program, rebuilt, zero
+from tunebank.schedule.pointwise import begin_program, rebuilt, unravelled, zero
 from tunebank.schedule.product_program import STEPS_AHEAD
-from tunebank.schedule.winograd import ATTRIBUTE, Parameters, fits, suitable
+from tunebank.schedule.winograd import (
+    ATTRIBUTE,
+    Parameters,
+    fits,
+    shares_of_a_block,
+    suitable,
+)
 
 _INPUT = {
     4: ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)),
@@ -48,15 +54,16 @@ def winograd_module(kernel: Kernel, device: Device, parameters: Parameters) -> i
         raise ValueError("no convolution of stride 1 in whole vectors")
     if not fits(kernel, device, parameters):
         raise ValueError(f"{parameters} don't fit the kernel")
-    return _Program(found, device.vector_lanes, parameters).module()
+    return _Program(found, device, parameters).module()
 
 
 class _Program:
     """Writes the program of one kernel under one set of parameters."""
 
-    def __init__(self, convolution: Convolution, lanes: int, parameters: Parameters) -> None:
+    def __init__(self, convolution: Convolution, device: Device, parameters: Parameters) -> None:
         self._conv = convolution
-        self._lanes = lanes
+        self._threads = device.threads
+        self._lanes = device.vector_lanes
         self._given = parameters
         self._m = parameters.outputs
         self._window = convolution.window[0]
@@ -65,7 +72,7 @@ class _Program:
         self._down = math.ceil(self._height / self._m)
         self._across = math.ceil(self._width / self._m)
         self._count = self._batch * self._down * self._across
-        self._columns = lanes * parameters.columns
+        self._columns = self._lanes * parameters.columns
         self._buffers: dict[Any, Any] = {}
 
     def module(self) -> ir.IRModule:
@@ -73,13 +80,16 @@ class _Program:
         with IRBuilder() as builder, T.prim_func(s_tir=True):
             self._begin()
             blocks = math.ceil(self._count / self._given.tiles)
-            with T.parallel(0, blocks) as block:
+            groups = self._results // self._columns
+            shares = shares_of_a_block(blocks, groups, self._threads)
+            with T.parallel(0, blocks * shares) as task:
+                block, share = unravelled(task, [blocks, shares])
                 shape = (self._a * self._a, self._given.tiles)
                 values = T.alloc_buffer((*shape, self._conv.channels), "float32")
-                products = T.alloc_buffer((*shape, self._results), "float32")
+                products = T.alloc_buffer((*shape, groups // shares * self._columns), "float32")
                 self._transform_inputs(block, values)
-                self._multiply(values, products)
-                self._transform_outputs(block, products)
+                self._multiply(values, products, share)
+                self._transform_outputs(block, products, share)
         return ir.IRModule({"main": builder.get()})
 
     def _begin(self) -> None:
@@ -121,10 +131,12 @@ class _Program:
                 element = tirx.if_then_else(inside, element, tirx.const(0.0, "float32"))
             T.buffer_store(given, element, [*at, lane])
 
-    def _multiply(self, values: Any, products: Any) -> None:
+    def _multiply(self, values: Any, products: Any, share: Any) -> None:
         rows, columns = self._given.rows, self._columns
-        grid = (self._a * self._a, self._results // columns, self._given.tiles // rows)
-        with T.grid(*grid) as (e, group, part):
+        groups = int(products.shape[-1]) // columns
+        grid = (self._a * self._a, groups, self._given.tiles // rows)
+        with T.grid(*grid) as (e, own, part):
+            group = share * groups + own
             sums = T.alloc_buffer((rows, columns), "float32", scope="local")
             self._each(rows, lambda i, k: T.buffer_store(sums, zero(), [i, k]))
             with T.serial(0, self._conv.channels) as c:
@@ -138,7 +150,7 @@ class _Program:
                 self._each(rows, add)
 
             def keep(i: int, k: Any) -> None:
-                T.buffer_store(products, sums[i, k], [e, part * rows + i, group * columns + k])
+                T.buffer_store(products, sums[i, k], [e, part * rows + i, own * columns + k])
 
             self._each(rows, keep)
 
@@ -149,10 +161,11 @@ class _Program:
                 with T.vectorized(0, self._lanes) as lane:
                     act(i, column * self._lanes + lane)
 
-    def _transform_outputs(self, block: Any, products: Any) -> None:
+    def _transform_outputs(self, block: Any, products: Any, share: Any) -> None:
         m, a, lanes = self._m, self._a, self._lanes
-        grid = (self._given.tiles, self._results // lanes)
-        with T.grid(*grid) as (tile, group):  # noqa: SIM117  the second needs the first
+        groups = int(products.shape[-1]) // lanes
+        grid = (self._given.tiles, groups)
+        with T.grid(*grid) as (tile, own):  # noqa: SIM117  the second needs the first
             with T.If(self._number(block, tile) < self._count), T.Then():
                 half = T.alloc_buffer((m, a, lanes), "float32", scope="local")
                 done = T.alloc_buffer((m, m, lanes), "float32", scope="local")
@@ -160,8 +173,9 @@ class _Program:
                 for i in range(m):
                     for s in range(a):
                         parts = [(products, (r * a + s, tile)) for r in range(a)]
-                        self._combine(half, (i, s), rows[i], parts, read_at=group * lanes)
+                        self._combine(half, (i, s), rows[i], parts, read_at=own * lanes)
                 n, top, left = self._place(block, tile)
+                group = share * groups + own
                 for i in range(m):
                     for j in range(m):
                         parts = [(half, (i, s)) for s in range(a)]
