@@ -319,6 +319,12 @@ def _after(step: str, before: Any, label: str) -> tuple[Any, list[Any]]:
     if step == "relu":
         zero = tirx.const(0, dtype)
         return te.compute(shape, lambda *i: te.max(before(*i), zero), label), []
+    if step == "leaky":
+
+        def leak(*i: Any) -> Any:
+            return tirx.if_then_else(before(*i) > 0, before(*i), before(*i) * 0.1)
+
+        return te.compute(shape, leak, label), []
     if step == "tanh":
         return te.compute(shape, lambda *i: te.tanh(before(*i)), label), []
     if step == "add":

@@ -29,6 +29,7 @@ from tunebank.schedule import (
 from tunebank.schedule.panels import (
     KIND,
     Parameters,
+    is_by_lines,
     lines_of_a_pass,
     panels_traces,
     parameters_of,
@@ -72,6 +73,7 @@ KERNELS = {
     "groups": lambda: kernel(grouped_conv2d(cin=24, cout=204, groups=3, epilogue=("bias",))),
     "1x1 in groups": lambda: constant(grouped_conv2d(cin=8, cout=136, groups=2, window=1)),
     "packed": lambda: constant(matmul(m=37, n=64, k=24, epilogue=("bias",))),
+    "a condition after it": lambda: kernel(matmul(m=37, n=64, k=24, epilogue=("bias", "leaky"))),
     "four channels": lambda: constant(conv2d(size=16, cin=8, cout=4, epilogue=("bias",))),
     "colours": lambda: constant(conv2d(size=12, cin=8, cout=3, epilogue=("bias",))),
 }
@@ -232,3 +234,16 @@ def test_traces_come_back_from_their_text(device: Device) -> None:
     again = Trace.from_text(first.text)
     assert again.identity == first.identity
     assert parameters_of(again) == parameters_of(first)
+
+
+def test_what_is_larger_stays_where_it_is(device: Device) -> None:
+    """Threads share out lines where the image is larger than the weights, else columns."""
+    image = constant(conv2d(size=28, cin=24, cout=40, window=1))
+    weights = constant(conv2d(size=4, cin=64, cout=272, window=1))
+    for target, by_lines in ((image, True), (weights, False)):
+        product = as_product(target)
+        assert product is not None
+        assert is_by_lines(product) == by_lines
+        for trace in panels_traces(target, device, clearly=False):
+            parts = parameters_of(trace).parts
+            assert not by_lines or parts % device.threads == 0

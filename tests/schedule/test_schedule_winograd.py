@@ -25,6 +25,7 @@ from tunebank.schedule.winograd import (
     expected_octaves_of,
     fits,
     parameters_of,
+    shares_of_a_block,
     suitable,
     to_trace,
     winograd_traces,
@@ -45,6 +46,24 @@ def scheduled(target: Kernel, device: Device, parameters: Parameters) -> Schedul
 
 
 EPILOGUES = [(), ("bias",), ("wide_bias", "relu"), ("wide_bias", "add", "relu"), ("bias", "tanh")]
+
+
+@pytest.mark.parametrize(("blocks", "groups", "threads", "shares"), [
+    (1, 4, 2, 2), (1, 3, 2, 1), (2, 4, 2, 1), (9, 4, 2, 1), (3, 8, 8, 2), (1, 6, 8, 6),
+])  # fmt: skip
+def test_columns_are_shared_out_where_blocks_do_not_suffice(
+    blocks: int, groups: int, threads: int, shares: int
+) -> None:
+    assert shares_of_a_block(blocks, groups, threads) == shares
+
+
+@pytest.mark.parametrize("given", [(2, 30, 6, 1), (4, 9, 3, 1)], ids=str)
+def test_the_numbers_of_one_block(
+    given: tuple[int, int, int, int], device: Device, measurer: LocalMeasurer
+) -> None:
+    target = convolution(epilogue=("wide_bias", "add", "relu"))
+    (result,) = measurer.measure([scheduled(target, device, Parameters(*given))], best_us={})
+    assert (result.status, result.checked) == ("ok", True), result.error
 
 
 @pytest.mark.parametrize("epilogue", EPILOGUES, ids="-".join)

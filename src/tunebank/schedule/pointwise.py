@@ -171,10 +171,15 @@ def store_steps(
     def load(buffer: Any, at: list[Any]) -> Any:
         return known[buffer] if buffer in known else parameters[buffer][tuple(at)]
 
+    # TVM hoists conditions above the variables that they mention.
+    may_bind = not any(
+        _branches(part) is not None for step in steps for part in expressions(step.value)
+    )
     for step in steps:
         uses = Counter(load.source for load in loads(step.value))
         for buffer in [one for one, count in uses.items() if count > 1 and one in known]:
-            known[buffer] = T.bind(known[buffer])  # or the program would spell it out each time
+            if may_bind:  # or the program would spell it out each time
+                known[buffer] = T.bind(known[buffer])
         known[step.result] = rebuilt(step.value, dict(zip(step.axes, place, strict=True)), load)
         if step.result in parameters:
             T.buffer_store(parameters[step.result], known[step.result], list(place))
