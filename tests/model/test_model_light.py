@@ -10,7 +10,6 @@ import pytest
 from onnx import numpy_helper
 
 import tunebank
-from tunebank.lab.zoo import ZOO
 from tunebank.model import FrontHalf
 
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
@@ -27,9 +26,6 @@ CONVOLUTIONS = {
     "zfnet512": 5,
 }
 
-WITH_DONORS = {"resnet50", "shufflenet", "squeezenet"}
-"""Matching the donors of all would take longer than the rest."""
-
 
 def ramp(shape: tuple[int, ...]) -> np.ndarray:
     """The input that the outputs were made with, as ONNX's test runner has it."""
@@ -41,12 +37,7 @@ def ramp(shape: tuple[int, ...]) -> np.ndarray:
 def test_light_network(name: str, tmp_path: Path) -> None:
     path, out = LIGHT / f"light_{name}.onnx", tmp_path / "out"
     result = tunebank.compile_model(
-        path,
-        out,
-        banks=[str(tmp_path / "bank.db")],
-        exclude_sources=[] if name in WITH_DONORS else ZOO,
-        time_budget_seconds=0,
-        verify=False,
+        path, out, banks=[str(tmp_path / "bank.db")], time_budget_seconds=0, verify=False
     )
     found: FrontHalf = result.front_half
     assert (found.strategy, result.warnings) == ("full", ())

@@ -11,7 +11,7 @@ from tunebank._tvm.memory import prefetch
 from tunebank._tvm.onnx_frontend import repair_importer
 from tunebank._tvm.prepare import TVM_FFI_VERSION, TVM_VERSION, prepare, tvm_imported
 from tunebank._tvm.prim_func import with_own_type
-from tunebank._tvm.tensors import array_view, tensor_of
+from tunebank._tvm.tensors import array_view, flat_view, tensor_of
 from tunebank._tvm.threads import core_ids, running_on
 from tunebank._tvm.torch_apart import keep_torch_apart
 from tunebank._tvm.warnings import without_warnings
@@ -22,6 +22,7 @@ __all__ = [
     "add_products_of_bytes",
     "array_view",
     "core_ids",
+    "flat_view",
     "keep_torch_apart",
     "load_own_json",
     "noting_nodes",

@@ -35,3 +35,13 @@ def tensor_of(array: Array) -> Any:
     except (RuntimeError, BufferError):
         return tvm.runtime.tensor(np.ascontiguousarray(array))
     return tensor
+
+
+def flat_view(tensor: Any) -> Any:
+    """The tensor's own memory as a tensor of one dimension.
+
+    TVM has no public way to it.
+    """
+    import math
+
+    return tensor._create_view((math.prod(int(extent) for extent in tensor.shape),))

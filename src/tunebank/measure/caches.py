@@ -11,9 +11,10 @@ shares out channels fetches half of them from others.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from typing import Any
+
+from tunebank import _tvm
 
 BEFORE_RUN = "tunebank.before_run"
 """What `time_evaluator` is to call, by its name."""
@@ -38,10 +39,9 @@ class Caches:
 
     def expect(self, arguments: Sequence[Any]) -> None:
         """What the next measurement's arguments are; floats alone are written to."""
-        first = arguments[0]
-        size = math.prod(int(extent) for extent in first.shape)
-        is_float = str(first.dtype) == "float32" and size > 0
-        self._view = first._create_view((size,)) if is_float else None
+        first = _tvm.flat_view(arguments[0])
+        is_float = str(first.dtype) == "float32" and first.shape[0] > 0
+        self._view = first if is_float else None
 
     def _before_run(self, *arguments: Any) -> None:
         self._flush(*arguments)

@@ -30,6 +30,7 @@ from tunebank.device import Device
 from tunebank.kernel import BlockSite, Kernel
 from tunebank.kernel.expressions import loads
 from tunebank.schedule.pointwise import (
+    WORTH_THREADS,
     Step,
     as_step,
     begin_program,
@@ -44,8 +45,6 @@ from tunebank.schedule.product import Product, product_at
 from tunebank.schedule.trace import Trace, one_step
 
 KIND = "Gates"
-_LEAST_VALUES = 4096
-"""With fewer it is not worth waking threads."""
 
 
 @dataclass(frozen=True)
@@ -106,16 +105,16 @@ def _as_gates(kernel: Kernel) -> _Gates | None:
     if product is None or not _is_a_row(product, shape):
         return None
     gate = product.steps[-1].result if product.steps else product.result
-    steps = [_spread(site, gate, shape) for site in kernel.sites[end:]]
-    inner = {step.result for step in steps if step is not None}
+    sites = kernel.sites[end:]
+    steps = tuple(step for site in sites if (step := _spread(site, gate, shape)) is not None)
     between = {product.result, *(step.result for step in product.steps)}
-    if not steps or None in steps or between & set(kernel.func.params):
+    if not steps or len(steps) < len(sites) or between & set(kernel.func.params):
         return None
+    inner = {step.result for step in steps}
     known = {gate, *inner, *kernel.func.params}
-    found = tuple(step for step in steps if step is not None)
-    is_in_place = all(step.reads_in_place(inner) for step in found)
-    reads_known = all(load.source in known for step in found for load in loads(step.value))
-    return _Gates(kernel, product, gate, shape, found) if is_in_place and reads_known else None
+    is_in_place = all(step.reads_in_place(inner) for step in steps)
+    reads_known = all(load.source in known for step in steps for load in loads(step.value))
+    return _Gates(kernel, product, gate, shape, steps) if is_in_place and reads_known else None
 
 
 def _is_a_row(product: Product, shape: tuple[int, ...]) -> bool:
@@ -154,7 +153,7 @@ def _program(found: _Gates, device: Device) -> ir.IRModule:
     lanes = device.vector_lanes
     batch, *middle, channels = found.shape
     pixels, vectors = math.prod(middle), channels // lanes
-    shares = device.threads if math.prod(found.shape) > _LEAST_VALUES else 1
+    shares = device.threads if math.prod(found.shape) > WORTH_THREADS else 1
     bands, groups = (shares, 1) if _is_by_lines(found) else (1, shares)
     bands, groups = min(bands, pixels), min(groups, vectors)
     extents = [batch, bands, groups]

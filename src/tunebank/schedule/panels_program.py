@@ -51,14 +51,12 @@ class _Program(ProductProgram):
             self._buffers = begin_program(product.kernel)
             self._pack()
             self._prepare_x()
-            inner = [self._parts, self._groups]
-            if not is_by_lines(product):
-                inner.reverse()
-            extents = [*shared, *inner]
+            by_lines = is_by_lines(product)
+            shares = (self._parts, self._groups) if by_lines else (self._groups, self._parts)
+            extents = [*shared, *shares]
             with T.parallel(0, math.prod(extents)) as task:
-                *place, part, group = unravelled(task, extents)
-                if not is_by_lines(product):
-                    part, group = group, part
+                *place, outer, inner = unravelled(task, extents)
+                part, group = (outer, inner) if by_lines else (inner, outer)
                 axes = {product.axes[p]: at for p, at in zip(product.shared, place, strict=True)}
                 first = self._first_column(group)
                 panel = self._panel(axes, group, first)

@@ -29,15 +29,20 @@ from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.kernel.expressions import loads
 from tunebank.schedule.boxes import Piece, taken_apart
-from tunebank.schedule.pointwise import as_step, begin_program, mentions, rebuilt, unravelled
+from tunebank.schedule.pointwise import (
+    WORTH_THREADS,
+    as_step,
+    begin_program,
+    mentions,
+    rebuilt,
+    unravelled,
+)
 from tunebank.schedule.trace import Trace, one_step
 
 KIND = "Pieces"
 
 _SOME = 3
 """Operations for each element."""
-_WORTH_THREADS = 4096
-"""Elements that other threads are woken for."""
 _WIDE = 4
 """Vectors that are computed side by side: one alone would wait for each of its operations."""
 
@@ -154,7 +159,7 @@ def _write(
     *outer, _ = pieces[0].box
     extents = [end - begin for begin, end in outer]
     count = math.prod(extents) * sum(end - begin for *_, (begin, end) in (p.box for p in pieces))
-    loop = T.parallel if count >= _WORTH_THREADS else T.serial
+    loop = T.parallel if count >= WORTH_THREADS else T.serial
     with loop(0, math.prod(extents)) as number:
         inner = unravelled(number, extents)
         row = [begin + at for (begin, _), at in zip(outer, inner, strict=True)]

@@ -24,6 +24,7 @@ from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.kernel.expressions import loads
 from tunebank.schedule.pointwise import (
+    WORTH_THREADS,
     Reduction,
     Step,
     as_reduction,
@@ -41,8 +42,6 @@ from tunebank.schedule.trace import Trace, one_step
 
 KIND = "Pixels"
 _PARTS_PER_THREAD = 2
-_LEAST_VALUES = 4096
-"""With fewer it is not worth waking threads."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +138,7 @@ def _program(found: _Pixels, device: Device) -> ir.IRModule:
     lanes, channels = device.vector_lanes, found.shape[-1]
     reduction = found.reduction
     pixels, images = math.prod(reduction.extents), found.shape[0]
-    parts = _PARTS_PER_THREAD * device.threads if pixels * channels > _LEAST_VALUES else 1
+    parts = _PARTS_PER_THREAD * device.threads if pixels * channels > WORTH_THREADS else 1
     parts = min(parts, pixels)
     each = math.ceil(pixels / parts)
     with IRBuilder() as builder, T.prim_func(s_tir=True):

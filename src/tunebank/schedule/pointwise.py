@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from tvm import ir, sym, tirx
@@ -26,6 +27,9 @@ IF_THEN_ELSE = "prim.if_then_else"
 
 Load = Callable[[Any, list[Any]], Any]
 """Makes the expression for an element: given a buffer of the kernel and indices."""
+
+WORTH_THREADS = 4096
+"""Values; with fewer it is not worth waking threads."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,17 @@ class Step:
             for load in loads(self.value)
             if load.source in intermediates
         )
+
+    @cached_property
+    def read_often(self) -> tuple[Any, ...]:
+        """The buffers that it reads more than once."""
+        uses = Counter(load.source for load in loads(self.value))
+        return tuple(buffer for buffer, count in uses.items() if count > 1)
+
+    @cached_property
+    def has_condition(self) -> bool:
+        """Whether it chooses between two values."""
+        return any(_branches(part) is not None for part in expressions(self.value))
 
 
 def as_step(site: BlockSite) -> Step | None:
@@ -172,13 +187,10 @@ def store_steps(
         return known[buffer] if buffer in known else parameters[buffer][tuple(at)]
 
     # TVM hoists conditions above the variables that they mention.
-    may_bind = not any(
-        _branches(part) is not None for step in steps for part in expressions(step.value)
-    )
+    may_bind = not any(step.has_condition for step in steps)
     for step in steps:
-        uses = Counter(load.source for load in loads(step.value))
-        for buffer in [one for one, count in uses.items() if count > 1 and one in known]:
-            if may_bind:  # or the program would spell it out each time
+        for buffer in step.read_often if may_bind else ():
+            if buffer in known:  # the program would spell it out each time
                 known[buffer] = T.bind(known[buffer])
         known[step.result] = rebuilt(step.value, dict(zip(step.axes, place, strict=True)), load)
         if step.result in parameters:

@@ -154,17 +154,20 @@ class Product:
     @property
     def w_bytes(self) -> int:
         """How much W takes."""
-        return 4 // self.depth * math.prod(int(extent) for extent in self.w.source.shape)
+        return self._bytes(self.w)
 
     @property
     def x_bytes(self) -> int:
         """How much X takes."""
-        return 4 // self.depth * math.prod(int(extent) for extent in self.x.source.shape)
+        return self._bytes(self.x)
 
     @property
     def result_bytes(self) -> int:
         """How much the sums take."""
         return 4 * math.prod(self.extents) // self.count(self.reduced)
+
+    def _bytes(self, load: Any) -> int:
+        return 4 // self.depth * math.prod(int(extent) for extent in load.source.shape)
 
     def count(self, positions: Sequence[int]) -> int:
         """How many elements some axes have together."""

@@ -62,7 +62,6 @@ class _Program:
 
     def __init__(self, convolution: Convolution, device: Device, parameters: Parameters) -> None:
         self._conv = convolution
-        self._threads = device.threads
         self._lanes = device.vector_lanes
         self._given = parameters
         self._m = parameters.outputs
@@ -73,20 +72,22 @@ class _Program:
         self._across = math.ceil(self._width / self._m)
         self._count = self._batch * self._down * self._across
         self._columns = self._lanes * parameters.columns
+        self._blocks = math.ceil(self._count / parameters.tiles)
+        groups = self._results // self._columns
+        self._shares = shares_of_a_block(self._blocks, groups, device.threads)
+        self._own = groups // self._shares
+        """Groups of columns that a task multiplies."""
         self._buffers: dict[Any, Any] = {}
 
     def module(self) -> ir.IRModule:
         """The program."""
         with IRBuilder() as builder, T.prim_func(s_tir=True):
             self._begin()
-            blocks = math.ceil(self._count / self._given.tiles)
-            groups = self._results // self._columns
-            shares = shares_of_a_block(blocks, groups, self._threads)
-            with T.parallel(0, blocks * shares) as task:
-                block, share = unravelled(task, [blocks, shares])
+            with T.parallel(0, self._blocks * self._shares) as task:
+                block, share = unravelled(task, [self._blocks, self._shares])
                 shape = (self._a * self._a, self._given.tiles)
                 values = T.alloc_buffer((*shape, self._conv.channels), "float32")
-                products = T.alloc_buffer((*shape, groups // shares * self._columns), "float32")
+                products = T.alloc_buffer((*shape, self._own * self._columns), "float32")
                 self._transform_inputs(block, values)
                 self._multiply(values, products, share)
                 self._transform_outputs(block, products, share)
@@ -133,10 +134,9 @@ class _Program:
 
     def _multiply(self, values: Any, products: Any, share: Any) -> None:
         rows, columns = self._given.rows, self._columns
-        groups = int(products.shape[-1]) // columns
-        grid = (self._a * self._a, groups, self._given.tiles // rows)
+        grid = (self._a * self._a, self._own, self._given.tiles // rows)
         with T.grid(*grid) as (e, own, part):
-            group = share * groups + own
+            group = share * self._own + own
             sums = T.alloc_buffer((rows, columns), "float32", scope="local")
             self._each(rows, lambda i, k: T.buffer_store(sums, zero(), [i, k]))
             with T.serial(0, self._conv.channels) as c:
@@ -163,8 +163,8 @@ class _Program:
 
     def _transform_outputs(self, block: Any, products: Any, share: Any) -> None:
         m, a, lanes = self._m, self._a, self._lanes
-        groups = int(products.shape[-1]) // lanes
-        grid = (self._given.tiles, groups)
+        vectors = self._own * self._given.columns
+        grid = (self._given.tiles, vectors)
         with T.grid(*grid) as (tile, own):  # noqa: SIM117  the second needs the first
             with T.If(self._number(block, tile) < self._count), T.Then():
                 half = T.alloc_buffer((m, a, lanes), "float32", scope="local")
@@ -175,7 +175,7 @@ class _Program:
                         parts = [(products, (r * a + s, tile)) for r in range(a)]
                         self._combine(half, (i, s), rows[i], parts, read_at=own * lanes)
                 n, top, left = self._place(block, tile)
-                group = share * groups + own
+                group = share * vectors + own
                 for i in range(m):
                     for j in range(m):
                         parts = [(half, (i, s)) for s in range(a)]
