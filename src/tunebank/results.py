@@ -37,6 +37,7 @@ _KERNEL_KEYS = (
     "candidates",
     "measured",
     "invalid",
+    "given_up",
 )
 
 

@@ -91,6 +91,14 @@ def test_prune_keeps_the_fastest_of_each_kernel_and_device(bank: Bank) -> None:
     assert bank.stats().kernels == 2
 
 
+def test_prune_keeps_what_gave_wrong_numbers(bank: Bank) -> None:
+    bank.deposit(
+        [*(make_record(n) for n in range(3)), make_failure(7), make_failure(8, status="wrong")]
+    )
+    assert bank.prune(keep=1) == 3
+    assert [record.status for record in bank.find(status=None)] == ["ok", "wrong"]
+
+
 def test_stats(bank: Bank) -> None:
     bank.deposit([make_record(1), make_failure(2), make_record(3, kernel_key="b", source="vgg")])
     stats = bank.stats()

@@ -51,7 +51,7 @@ def test_weights_are_packed_ahead_and_programs_shared(prepared: Prepared) -> Non
 
 def test_written_artifact_agrees_with_the_reference(prepared: Prepared, tmp_path: Path) -> None:
     model, plan, device = prepared
-    manifest = write_artifact(tmp_path / "out", model, plan, device)
+    _, manifest = write_artifact(tmp_path / "out", model, plan, device)
     session = Session(tmp_path / "out")
     assert session.manifest == manifest
     outcome = verify(lambda feed: session.run(None, feed), model.path, model.inputs, threads=1)
@@ -71,7 +71,7 @@ def test_failed_inspection_leaves_nothing(prepared: Prepared, tmp_path: Path) ->
 
 
 def test_failure_keeps_the_artifact_that_is_there(prepared: Prepared, tmp_path: Path) -> None:
-    before = write_artifact(tmp_path / "out", *prepared)
+    _, before = write_artifact(tmp_path / "out", *prepared)
 
     def refuse(folder: Path, manifest: Manifest) -> Manifest:
         raise ValueError("no")
@@ -79,7 +79,7 @@ def test_failure_keeps_the_artifact_that_is_there(prepared: Prepared, tmp_path: 
     with pytest.raises(ValueError, match="no"):
         write_artifact(tmp_path / "out", *prepared, inspect=refuse)
     assert Session(tmp_path / "out").manifest == before
-    after = write_artifact(tmp_path / "out", *prepared, budget_seconds=1.0)
+    _, after = write_artifact(tmp_path / "out", *prepared, budget_seconds=1.0)
     assert Session(tmp_path / "out").manifest == after != before
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 

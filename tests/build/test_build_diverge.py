@@ -114,7 +114,7 @@ def test_what_stays_wrong_is_an_error(prepared: Prepared, tmp_path: Path) -> Non
     key = next(key for key, choice in plan.choices.items() if _is_second_layer(choice))
     tried: list[Plan] = []
 
-    def write(attempt: Plan) -> Manifest:
+    def write(attempt: Plan) -> tuple[Plan, Manifest]:
         tried.append(attempt)
         raise WrongKernelError("wrong", kernel="conv2d_add_relu", kernel_key=key)
 

@@ -78,7 +78,8 @@ def size_of_one(net: Path, here: Device, tmp_path_factory: pytest.TempPathFactor
 
 
 def program_bytes(model: Model, plan: Plan, device: Device, folder: Path) -> int:
-    return write_artifact(folder / "out", model, plan, device).program.size_bytes
+    _, manifest = write_artifact(folder / "out", model, plan, device)
+    return manifest.program.size_bytes
 
 
 def constants(module: ir.IRModule) -> list[list[Any]]:

@@ -229,6 +229,12 @@ def test_a_strategy_that_was_second_best_is_told(
     assert found[2] == "ok, by strategy 'plain'"
 
 
+def test_schedules_given_up_are_told(machine: Machine, settings: CoverageSettings) -> None:
+    kernels = [{"given_up": []}, {"given_up": ["wrong: in the compiled model"]}]
+    found = cells(outcome_of(machine, settings, ended(0, RESULT | {"kernels": kernels})))
+    assert found[2] == "ok, 1 with another schedule than chosen"
+
+
 def test_markdown(machine: Machine, settings: CoverageSettings, tmp_path: Path) -> None:
     good = outcome_of(machine, settings, ended(0, RESULT))
     machine.content = b"other"

@@ -31,7 +31,7 @@ from tunebank.device import detect_device
 from tunebank.model import DimValues, InputShapes, Reader, joined
 from tunebank.results import CompileResult
 from tunebank.runtime.manifest import Manifest
-from tunebank.search import Plan, ReuseSettings
+from tunebank.search import Plan, ReuseSettings, deposit_given_up
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -96,23 +96,25 @@ def compile_model(
             with open_banks(banks, vector_lanes=device.vector_lanes) as bank:
                 used = measurer if time_budget_seconds > 0 else None
                 plan = find_plan(model, bank, device, used, settings, report=report)
-            _check_measured(plan)
-            model = joined(model, plan.joins)
-            if plan.interrupted:
-                report("interrupted: compiling with what was found")
-            searched = time.monotonic()
-            report("building" + (" and verifying" if verify else ""))
-            write = partial(
-                write_artifact,
-                folder,
-                model,
-                device=device,
-                workers=measurer.pool,
-                budget_seconds=time_budget_seconds,
-                report=report,
-                inspect=partial(inspect_draft, model, verified=verify) if runs_here else _as_it_is,
-            )
-            plan, manifest = with_right_kernels(plan, write, device, measurer, report)
+                _check_measured(plan)
+                model = joined(model, plan.joins)
+                if plan.interrupted:
+                    report("interrupted: compiling with what was found")
+                searched = time.monotonic()
+                report("building" + (" and verifying" if verify else ""))
+                inspect = partial(inspect_draft, model, verified=verify)
+                write = partial(
+                    write_artifact,
+                    folder,
+                    model,
+                    device=device,
+                    workers=measurer.pool,
+                    budget_seconds=time_budget_seconds,
+                    report=report,
+                    inspect=inspect if runs_here else _as_it_is,
+                )
+                plan, manifest = with_right_kernels(plan, write, device, measurer, report)
+                deposit_given_up(plan, bank, device, source=model.name)
     if manifest.verified is not None and not manifest.verified.conclusive:
         report(
             "verification is inconclusive: the model's outputs don't follow its inputs (are its "

@@ -97,6 +97,8 @@ class Bank(Protocol):
     def prune(self, *, keep: int) -> int:
         """Drops all but the fastest `keep` records of each kernel and device.
 
+        Those of wrong numbers stay: they keep their schedules from being chosen.
+
         Returns:
             the number of records dropped.
 

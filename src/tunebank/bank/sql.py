@@ -158,7 +158,8 @@ class SqlBank:
 
     def prune(self, *, keep: int) -> int:
         """See `Bank.prune`."""
-        losers = records.c.id.not_in(_winners(keep, [], what="keep"))
+        winners = _winners(keep, [], what="keep")
+        losers = sa.and_(records.c.id.not_in(winners), records.c.status != "wrong")
         orphans = kernels.c.key.not_in(sa.select(records.c.kernel_key))
         with self._errors("can't be written"), self._engine.begin() as connection:
             dropped = connection.execute(sa.delete(records).where(losers))

@@ -87,7 +87,7 @@ def write_artifact(
     budget_seconds: float = 0.0,
     report: Callable[[str], None] = lambda text: None,
     inspect: Inspect = lambda folder, manifest: manifest,
-) -> Manifest:
+) -> tuple[Plan, Manifest]:
     """Compiles a model under a plan and writes the artifact.
 
     Args:
@@ -100,6 +100,9 @@ def write_artifact(
         report: called with a line about each kernel that does not build.
         inspect: looks at the finished draft and completes its manifest; what it raises leaves
             nothing behind.
+
+    Returns:
+        the plan that was built (see `Built.plan`), and the manifest.
 
     Raises:
         UsageError: the place can't be written to, or there is no C compiler.
@@ -133,7 +136,7 @@ def write_artifact(
         _write_manifest(folder, completed)
         _flush(folder)
         _publish(folder, path)
-    return completed
+    return plan, completed
 
 
 @contextmanager
@@ -156,6 +159,7 @@ def kernel_entry(choice: Choice) -> KernelEntry:
     return KernelEntry(
         name=kernel.name,
         symbol=symbol_of(kernel),
+        given_up=tuple(map(str, choice.given_up)),
         error_growth=error_growth(choice.scheduled.trace, kernel) if choice.scheduled else 1.0,
         weight=kernel.weight,
         gflop=kernel.gflop,

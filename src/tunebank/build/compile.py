@@ -19,16 +19,15 @@ from tvm.relax.vm_build import VMExecutable
 from tvm.runtime.vm import VirtualMachine
 from tvm.support import cc
 
+from tunebank.build.fallback import fallbacks
 from tunebank.build.objects import build_objects
 from tunebank.build.place import kernel_key_of, placed_module
 from tunebank.device import Device
 from tunebank.errors import TargetError, UsageError
+from tunebank.measure import Measurement
 from tunebank.measure.pool import WorkerPool
 from tunebank.model import Model
-from tunebank.schedule.reference import reference_scheduled
 from tunebank.search import Plan
-
-_MAX_ATTEMPTS = 3
 
 
 def check_compiler() -> None:
@@ -46,8 +45,7 @@ class Built:
     """What building gave.
 
     Attributes:
-        plan: the plan that was built: kernels that don't build under theirs have the reference
-            schedule.
+        plan: the plan that was built: kernels that don't build under their schedule have another.
         executable: the instructions and the weights, not yet linked with the library.
         library: the kernels.
     """
@@ -83,37 +81,31 @@ def build(
 
     Raises:
         UsageError: there is no C compiler, or it fails.
-        TargetError: LLVM can't make code for the target.
+        TargetError: LLVM can't make code for the target, or for a kernel under no schedule.
     """
     check_compiler()
     target = device.tvm_target()
-    for _ in range(_MAX_ATTEMPTS):
+    while True:
         builder, kernels = lowered(placed_module(model, plan), target)
         objects = build_objects(kernels, device.target, workers)
         if not objects.failures:
             break
-        for name, reason in objects.failures.items():
-            report(f"kernel {name} does not build ({reason[:200]}): it gets the reference schedule")
-        plan = without(plan, {kernel_key_of(name) for name in objects.failures})
-    else:
-        name, reason = next(iter(objects.failures.items()))
-        raise TargetError(f"can't make code for kernel {name}: {reason[:300]}")
+        for name, failure in objects.failures.items():
+            plan = _without(plan, name, failure, device)
+            reason = (failure.error or failure.status)[:200]
+            report(f"kernel {name} does not build ({reason}): it gets another schedule")
     _link(library, objects.files)
     return Built(plan, builder.get(), library)
 
 
-def without(plan: Plan, keys: set[str]) -> Plan:
-    """The plan with the reference schedule for some kernels."""
-    choices = {
-        key: replace(choice, scheduled=reference_scheduled(choice.kernel), **_UNSCHEDULED)
-        if key in keys
-        else choice
-        for key, choice in plan.choices.items()
-    }
-    return replace(plan, choices=choices)
-
-
-_UNSCHEDULED: dict[str, Any] = {"origin": "default", "record_id": "", "latency_us": None}
+def _without(plan: Plan, name: str, failure: Measurement, device: Device) -> Plan:
+    """The plan with another schedule for the kernel whose program failed."""
+    key = kernel_key_of(name)
+    others = fallbacks(plan.choices[key], failure, device) if key in plan.choices else iter(())
+    other = next(others, None)
+    if other is None:
+        raise TargetError(f"can't make code for kernel {name}: {(failure.error or '')[:300]}")
+    return replace(plan, choices={**plan.choices, key: other})
 
 
 def lowered(module: ir.IRModule, target: Any) -> tuple[relax.ExecBuilder, ir.IRModule]:

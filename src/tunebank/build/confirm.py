@@ -164,7 +164,7 @@ class _Tried:
     """A plan built to be run here.
 
     Attributes:
-        plan: the plan.
+        plan: the plan as it was built.
         build_seconds: what building it took.
         runs_us: by turn, what a run took.
         kernels_us: by turn, what the calls of each kernel took in a run.
@@ -173,11 +173,12 @@ class _Tried:
     def __init__(
         self, model: Model, plan: Plan, device: Device, measurer: LocalMeasurer, library: Path
     ) -> None:
-        self.plan = plan
         self.runs_us: list[float] = []
         self.kernels_us: list[dict[str, float]] = []
         start = time.monotonic()
-        self._machine = build(model, plan, device, measurer.pool, library=library).machine()
+        built = build(model, plan, device, measurer.pool, library=library)
+        self.plan = built.plan
+        self._machine = built.machine()
         self._main = self._machine[model.functions[0].name]
         feed = random_feed(model.inputs)
         self._arguments = [tensor(feed[spec.name]) for spec in model.inputs]

@@ -15,6 +15,7 @@ from tvm import ir
 
 from tunebank.errors import TargetError
 from tunebank.measure.dispatch import Task, serve
+from tunebank.measure.measurement import Measurement, Status
 from tunebank.measure.pool import WorkerPool, WorkerProcess
 from tunebank.measure.protocol import Message
 
@@ -27,11 +28,11 @@ class Objects:
 
     Attributes:
         files: object files; they are the workers', and go with them.
-        failures: by name of a program that can't be built, why.
+        failures: by name of a program that can't be built, what went wrong.
     """
 
     files: list[Path] = field(default_factory=list)
-    failures: dict[str, str] = field(default_factory=dict)
+    failures: dict[str, Measurement] = field(default_factory=dict)
 
 
 def build_objects(kernels: ir.IRModule, target: str, workers: WorkerPool) -> Objects:
@@ -43,7 +44,7 @@ def build_objects(kernels: ir.IRModule, target: str, workers: WorkerPool) -> Obj
         workers: who builds.
 
     Raises:
-        TargetError: not one program can be built for the target.
+        TargetError: not one of several programs can be built for the target.
     """
     result = Objects()
     tasks = []
@@ -58,8 +59,8 @@ def build_objects(kernels: ir.IRModule, target: str, workers: WorkerPool) -> Obj
             tasks.append((len(text), _task(name, text, target, file, result)))
     tasks.sort(key=lambda pair: -pair[0])  # long ones last would leave workers idle
     serve(workers.workers, [task for _, task in tasks])
-    if result.failures and not result.files:
-        reason = next(iter(result.failures.values()))
+    if len(result.failures) > 1 and not result.files:
+        reason = next(iter(result.failures.values())).error or ""
         raise TargetError(f"can't make code for this target: {reason[:300]}")
     return result
 
@@ -74,7 +75,7 @@ def _task(name: str, text: str, target: str, file: Path, result: Objects) -> Tas
         partial.replace(file)
         result.files.append(file)
 
-    def fail(_: str, reason: str) -> None:
-        result.failures[name] = reason
+    def fail(status: Status, reason: str) -> None:
+        result.failures[name] = Measurement(status, error=reason)
 
     return Task(request, keep, fail, "build_failed", _TIMEOUT_SECONDS)

@@ -85,11 +85,18 @@ def _status_text(outcome: Outcome, limit: int | None) -> str:
     if half.get("strategy", _BEST_STRATEGY) != _BEST_STRATEGY:
         return f"{outcome.status}, by strategy {half.get('strategy')!r}"
     if outcome.status == OK or not outcome.message:
-        return outcome.status
+        return outcome.status + _given_up(outcome)
     message = outcome.message.removeprefix("error: ")
     if limit is not None and len(message) > limit:
         message = message[: limit - 1] + "…"
     return f"{outcome.status}: {message}"
+
+
+def _given_up(outcome: Outcome) -> str:
+    """How many kernels got another schedule, since theirs failed in the compiled model."""
+    kernels = (outcome.result or {}).get("kernels") or []
+    count = sum(bool(kernel.get("given_up")) for kernel in kernels)
+    return f", {count} with another schedule than chosen" if count else ""
 
 
 def _error_text(verified: dict[str, Any]) -> str:

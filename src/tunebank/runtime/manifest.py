@@ -123,6 +123,8 @@ class KernelEntry(_Entry):
     Attributes:
         symbol: what its program is called in the library.
         error_growth: how many times more than a plain sum its algorithm rounds.
+        given_up: of each schedule that was chosen before and failed when the model was compiled,
+            what went wrong.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -143,6 +145,7 @@ class KernelEntry(_Entry):
     measured: int
     invalid: int
     failed: int
+    given_up: tuple[str, ...] = ()
 
 
 class Manifest(_Entry):

@@ -46,6 +46,7 @@ class Candidates:
         donors: its donors.
         device: the device to compile for.
         space: the kernel's design space.
+        ruled_out: identities of schedules that are known to be wrong; none of them is proposed.
         winograd: whether Winograd's algorithm may be used.
 
     Attributes:
@@ -61,12 +62,14 @@ class Candidates:
         device: Device,
         space: Space,
         *,
+        ruled_out: Collection[object] = (),
         winograd: bool,
     ) -> None:
         self._kernel = kernel
         self._device = device
         self._space = space
-        self._seen: set[object] = set()
+        self._ruled_out = frozenset(ruled_out)
+        self._seen: set[object] = set(ruled_out)
         self._held: deque[Proposal] = deque()
         self._offers: dict[str, deque[Candidate]] = {}
         ranked = rank(kernel, donors, space.sketches, device) if donors else []
@@ -112,7 +115,7 @@ class Candidates:
                 scheduled = self._space.apply(candidate.trace)
             except IllegalScheduleError:
                 continue
-            if accept(scheduled):
+            if scheduled.trace.identity not in self._ruled_out and accept(scheduled):
                 self._seen.add(scheduled.trace.identity)
                 self.distinct += candidate.donor is not None
                 return _proposal(scheduled, candidate)
@@ -173,7 +176,8 @@ class Candidates:
                 default = Proposal(self._space.apply(traces.popleft()), "default")
             except IllegalScheduleError:
                 continue
-            self._seen.add(default.scheduled.trace.identity)
+            if not self.is_new(default.scheduled):
+                continue
             return default, [
                 Candidate(trace, None, self._expected(trace) + _RELATIVE_COST) for trace in traces
             ]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import datetime, timezone
 
 from tunebank import _tvm
-from tunebank.bank import Record
+from tunebank.bank import Bank, Record
 from tunebank.device import Device
 from tunebank.measure import Measurement
 from tunebank.schedule import Scheduled
+from tunebank.search.plan import Plan
 
 
 def to_record(
@@ -43,3 +44,20 @@ def to_record(
         tvm_version=_tvm.TVM_VERSION,
         created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
+
+
+def deposit_given_up(plan: Plan, bank: Bank, device: Device, *, source: str) -> int:
+    """Deposits what failed when a plan was compiled; returns how many records are new."""
+    records = [
+        to_record(
+            one.scheduled,
+            one.result,
+            device,
+            source=source,
+            origin=one.origin,
+            donor_id=one.record_id or None,
+        )
+        for choice in plan.choices.values()
+        for one in choice.given_up
+    ]
+    return bank.deposit(records) if records else 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -60,6 +60,7 @@ class KernelSearch:
         device: Device,
         cost_model: CostModel,
         *,
+        ruled_out: Collection[object] = (),
         winograd: bool = True,
     ) -> None:
         self.kernel = kernel
@@ -67,7 +68,9 @@ class KernelSearch:
         self._cost_model = cost_model
         self._space = Space(kernel, device)
         self._donors = list(donors)
-        self._candidates = Candidates(kernel, donors, device, self._space, winograd=winograd)
+        self._candidates = Candidates(
+            kernel, donors, device, self._space, ruled_out=ruled_out, winograd=winograd
+        )
         self._evolution: Evolution | None = None
         self._measured: list[tuple[Proposal, Measurement]] = []
         self._tried: set[object] = set()

@@ -7,11 +7,32 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tunebank.kernel import Kernel
+from tunebank.measure import Measurement
 from tunebank.model import Join
 from tunebank.schedule import Scheduled
 
 MatchLevel = Literal["exact", "class", "anchor", "none"]
-Origin = Literal["transfer", "refine", "default", "algorithm", "unscheduled"]
+Origin = Literal["transfer", "refine", "default", "algorithm", "reference", "unscheduled"]
+
+
+@dataclass(frozen=True)
+class GivenUp:
+    """A schedule that was chosen, and failed when the model was compiled.
+
+    Attributes:
+        scheduled: the schedule.
+        origin: where it came from.
+        record_id: its donor's record; "" without one.
+        result: how it failed.
+    """
+
+    scheduled: Scheduled
+    origin: Origin
+    record_id: str
+    result: Measurement
+
+    def __str__(self) -> str:
+        return f"{self.result.status}: {self.result.error}"
 
 
 @dataclass(frozen=True)
@@ -21,8 +42,8 @@ class Choice:
     Attributes:
         kernel: the kernel.
         scheduled: the schedule; None leaves the kernel unscheduled, as a last resort.
-        origin: a donor's schedule, a refined one, the kernel's own default, or another algorithm
-            for it without a donor.
+        origin: a donor's schedule, a refined one, the kernel's own default, another algorithm
+            for it without a donor, or the reference schedule, where nothing else builds.
         match: how the donor that led to it relates to the kernel; for the default, how the
             nearest donor does that was passed over; `none` if the bank has no donor.
         source: model that the donor was tuned for; "" for the default.
@@ -39,6 +60,7 @@ class Choice:
         default: the default schedule, to be tried in the model; None if it is the choice, or far
             behind.
         alternatives: the next best choices, to be tried likewise.
+        given_up: what was chosen before it, and failed when the model was compiled.
     """
 
     kernel: Kernel
@@ -58,6 +80,7 @@ class Choice:
     checked: bool = False
     default: Choice | None = field(default=None, repr=False)
     alternatives: tuple[Choice, ...] = field(default=(), repr=False)
+    given_up: tuple[GivenUp, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from tunebank.search.kernel_search import KernelSearch
 from tunebank.search.plan import Plan
 from tunebank.search.settings import Progress, ReuseSettings
 from tunebank.search.sharing import weight_groups
-from tunebank.transfer import Donor, match
+from tunebank.transfer import Donor, known_wrong, match
 
 FIRST_DONORS = 2
 BATCH = 12
@@ -138,10 +138,19 @@ class _Reuse:
                     donors = match(kernel, self._bank, exclude_sources=excluded)
                 except KeyboardInterrupt:
                     interrupted = True
-            search = KernelSearch(
-                kernel, donors, self._device, self._cost_model, winograd=self._settings.winograd
+            self._searches[kernel.key] = KernelSearch(
+                kernel,
+                donors,
+                self._device,
+                self._cost_model,
+                ruled_out=known_wrong(
+                    kernel,
+                    self._bank,
+                    self._device,
+                    exclude_sources=self._settings.exclude_sources,
+                ),
+                winograd=self._settings.winograd,
             )
-            self._searches[kernel.key] = search
         return interrupted
 
     @property

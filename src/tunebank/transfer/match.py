@@ -62,6 +62,27 @@ def match(kernel: Kernel, bank: Bank, *, exclude_sources: Collection[str] = ()) 
     return list(found.values())
 
 
+def known_wrong(
+    kernel: Kernel, bank: Bank, device: Device, *, exclude_sources: Collection[str] = ()
+) -> frozenset[object]:
+    """The identities of the schedules that gave wrong numbers for this very kernel on the device.
+
+    Args:
+        kernel: the kernel.
+        bank: where to look.
+        device: machine code of others may be right.
+        exclude_sources: models whose records are hidden.
+    """
+    records = bank.find(
+        kernel_key=kernel.key, status="wrong", exclude_sources=tuple(exclude_sources)
+    )
+    return frozenset(
+        Trace.from_text(record.trace).identity
+        for record in records
+        if record.device == device.fingerprint
+    )
+
+
 def _records(
     kernel: Kernel, bank: Bank, level: Level, exclude_sources: Collection[str]
 ) -> list[Record]:
