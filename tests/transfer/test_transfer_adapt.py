@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 
 from programs import conv2d, kernel, matmul
 from tunebank.bank import Bank
-from tunebank.device import Device
+from tunebank.device import Device, detect_device
 from tunebank.kernel import Kernel
 from tunebank.schedule import Space, Trace, tile_roles
 from tunebank.transfer import adapt, match, rank
@@ -169,6 +171,31 @@ def test_of_two_equal_donors_the_better_standing_comes_first(
         for donor in (best, type(best)(best.record, best.level, worst.standing))
     }
     assert costs[1.0] < costs[worst.standing]
+
+
+def test_of_two_equal_donors_that_of_the_more_alike_machine_comes_first(
+    resnet18_bank: Bank,
+) -> None:
+    device = detect_device('{"kind":"llvm","mcpu":"icelake-server"}', threads=2)
+    target = convolution(size=14)
+    donor = match(target, resnet18_bank)[0]
+    costs = [
+        min(
+            one.cost
+            for one in rank(
+                target,
+                [replace(donor, record=replace(donor.record, target=json.dumps(config)))],
+                [],
+                device,
+            )
+        )
+        for config in (
+            {"kind": "llvm", "mcpu": "sapphirerapids", "num-cores": 8},
+            {"kind": "llvm", "mcpu": "znver4", "num-cores": 2},  # half the multiply-adds
+            {"kind": "llvm", "mcpu": "core-avx2", "num-cores": 2},  # half the vector
+        )
+    ]
+    assert costs == sorted(set(costs))
 
 
 def test_without_donors_there_is_no_candidate(device: Device) -> None:

@@ -9,9 +9,11 @@ import pytest
 
 from programs import conv2d, elementwise, kernel, matmul, softmax
 from tunebank.bank import Bank, Record, SqlBank
+from tunebank.device import Device
 from tunebank.kernel import Kernel
+from tunebank.schedule import Trace
 from tunebank.schedule.winograd import Parameters, to_trace
-from tunebank.transfer import Donor, match
+from tunebank.transfer import Donor, known_wrong, match
 from tunebank.transfer.match import PER_DONOR_KERNEL
 
 
@@ -91,6 +93,21 @@ def test_failures_are_no_donors() -> None:
         record_of(dense(), latency_us=1.0), status="wrong", latency_us=None, samples_us=()
     )
     assert match(dense(), bank_of(failed)) == []
+
+
+def test_what_was_wrong_is_known_by_kernel_and_device(device: Device) -> None:
+    failure = {"status": "wrong", "latency_us": None, "samples_us": ()}
+    wrong = replace(record_of(dense(), latency_us=1.0), **failure, device=device.fingerprint)
+    bank = bank_of(
+        wrong,
+        replace(wrong, trace="[[],[]]", device="other"),
+        replace(wrong, trace="[[],[]]", status="build_failed"),
+        record_of(dense(), latency_us=2.0, device=device.fingerprint),
+    )
+    identity = Trace.from_text(wrong.trace).identity
+    assert known_wrong(dense(), bank, device) == {identity}
+    assert known_wrong(dense(n=64), bank, device) == frozenset()
+    assert known_wrong(dense(), bank, device, exclude_sources=[wrong.source]) == frozenset()
 
 
 def test_standing_is_relative_to_the_best_of_the_kernel_and_device() -> None:

@@ -8,6 +8,7 @@ from tunebank.device.device import (
     detect_device,
     missing_features,
     multiplies_bytes,
+    multiply_adds_of,
     vector_lanes_of,
 )
 from tunebank.device.peak import peak_gflop_per_s
@@ -20,6 +21,7 @@ __all__ = [
     "detect_device",
     "missing_features",
     "multiplies_bytes",
+    "multiply_adds_of",
     "peak_gflop_per_s",
     "vector_lanes_of",
 ]

@@ -56,8 +56,7 @@ class Device:
     @property
     def multiply_adds(self) -> int:
         """How many float32 values a core multiplies and adds in a cycle: two vectors of them."""
-        is_halved = self.vector_lanes == 16 and self.mcpu in _HALVED
-        return self.vector_lanes if is_halved else 2 * self.vector_lanes
+        return _multiply_adds(self.vector_lanes, self.mcpu)
 
     @property
     def mcpu(self) -> str:
@@ -174,6 +173,17 @@ def vector_lanes_of(target: str) -> int | None:
 
 
 @cache
+def multiply_adds_of(target: str) -> int | None:
+    """`Device.multiply_adds` of a target; None for a target that can't be read.
+
+    Args:
+        target: a target's JSON text.
+    """
+    lanes = vector_lanes_of(target)
+    return None if lanes is None else _multiply_adds(lanes, json.loads(target).get("mcpu", ""))
+
+
+@cache
 def multiplies_bytes(target: str) -> bool:
     """Whether a target has AVX-512 VNNI, which adds up products of unsigned and signed bytes.
 
@@ -185,6 +195,10 @@ def multiplies_bytes(target: str) -> bool:
 
     has_feature = get_global_func("target.llvm_cpu_has_feature")
     return bool(has_feature("avx512vnni", Target(json.loads(target))))
+
+
+def _multiply_adds(lanes: int, mcpu: str) -> int:
+    return lanes if lanes == 16 and mcpu in _HALVED else 2 * lanes
 
 
 def _vector_unit(config: dict[str, Any]) -> tuple[int, int]:

@@ -101,12 +101,15 @@ class Kernel:
     @cached_property
     def argument_bytes(self) -> int:
         """Memory that the arguments of one call take, in bytes."""
-        total = 0
-        for param in self.func.params:
-            if tirx.is_buffer_var(param):
-                extents = [int(e) for e in param.shape if isinstance(e, tirx.IntImm)]
-                total += math.prod(extents) * DataType(str(param.dtype)).bits // 8
-        return total
+        return sum(map(self.parameter_bytes, range(len(self.func.params))))
+
+    def parameter_bytes(self, position: int) -> int:
+        """Memory that one argument takes, in bytes; 0 of what is no array."""
+        param = self.func.params[position]
+        if not tirx.is_buffer_var(param):
+            return 0
+        extents = [int(extent) for extent in param.shape if isinstance(extent, tirx.IntImm)]
+        return int(math.prod(extents) * DataType(str(param.dtype)).bits // 8)
 
     @property
     def gflop(self) -> float:

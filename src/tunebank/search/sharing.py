@@ -13,12 +13,11 @@ numbers its axes, so that names don't matter.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tvm import DataType, ir, tirx
+from tvm import ir, tirx
 
 from tunebank.kernel import Kernel
 from tunebank.measure.packing import Packing, WinogradPacking, packings
@@ -62,7 +61,7 @@ def weight_groups(model: Model) -> tuple[WeightGroup, ...]:
     for weights, keys in _connected(users, largest):
         positions = {key: largest[key] for key in kernels if key in keys}  # heaviest first
         first, position = next(iter(positions.items()))
-        size = len(weights) * _parameter_bytes(kernels[first], position)
+        size = len(weights) * kernels[first].parameter_bytes(position)
         groups.append(WeightGroup(positions, size))
     return _that_matter(groups)
 
@@ -150,7 +149,7 @@ def _largest_shared(
             if len({key for key, _ in places}) > 1
             for place in places
         },
-        key=lambda place: (_parameter_bytes(kernels[place[0]], place[1]), -place[1]),
+        key=lambda place: (kernels[place[0]].parameter_bytes(place[1]), -place[1]),
     )
     return dict(shared)  # of several of a kernel the last stays
 
@@ -181,9 +180,3 @@ def _that_matter(groups: list[WeightGroup]) -> tuple[WeightGroup, ...]:
     while ordered and small + ordered[0].weight_bytes <= _NEGLIGIBLE_SHARE * total:
         small += ordered.pop(0).weight_bytes
     return tuple(reversed(ordered))
-
-
-def _parameter_bytes(kernel: Kernel, position: int) -> int:
-    param = kernel.func.params[position]
-    bits = int(DataType(str(param.dtype)).bits)
-    return math.prod(int(extent) for extent in param.shape) * bits // 8

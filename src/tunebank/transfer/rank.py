@@ -1,12 +1,12 @@
 """Candidates of a kernel, the most promising first.
 
-Without a measurement the order follows five observations, each a term of a cost in octaves of
+Without a measurement the order follows six observations, each a term of a cost in octaves of
 expected slow-down: a nearer match level adapts better, a donor that is slow on its own kernel
-is slow here, a donor tuned for vectors of another width fills them badly, the further the
-extents are from the donor's the less its tiles mean, and a register tile that spills, or is too
-small to hide the latency of a multiply-add, or is unrolled too far, can't be fast. And since many
-donors give nearly the same, each further candidate with one register tile and unrolling comes
-later.
+is slow here, a donor tuned for vectors of another width fills them badly, one for a core that
+computes more with them or less is less sure to suit, the further the extents are from the donor's
+the less its tiles mean, and a register tile that spills, or is too small to hide the latency of a
+multiply-add, or is unrolled too far, can't be fast. And since many donors give nearly the same,
+each further candidate with one register tile and unrolling comes later.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from tunebank.device import Device, vector_lanes_of
+from tunebank.device import Device, multiply_adds_of, vector_lanes_of
 from tunebank.kernel import Kernel
 from tunebank.schedule import Trace, tile_roles
 from tunebank.schedule.estimate import expected_octaves, register_tile, unroll_limit
@@ -28,6 +28,7 @@ _LEVEL_COST = {"exact": 0.0, "class": 0.3, "anchor": 0.5}
 _STANDING_WEIGHT = 0.7
 _DISTANCE_WEIGHT = 0.1
 _OTHER_VECTORS_COST = 0.5
+_OTHER_RATE_COST = 0.2
 _VARIANT_COST = 0.05
 _REPEAT_COST = 0.1
 
@@ -89,6 +90,8 @@ def _donor_cost(donor: Donor, kernel: Kernel, device: Device) -> float:
     cost -= _STANDING_WEIGHT * math.log2(donor.standing)
     if vector_lanes_of(donor.record.target) != device.vector_lanes:
         cost += _OTHER_VECTORS_COST
+    elif multiply_adds_of(donor.record.target) != device.multiply_adds:
+        cost += _OTHER_RATE_COST
     return cost + _DISTANCE_WEIGHT * _distance(donor, kernel)
 
 
