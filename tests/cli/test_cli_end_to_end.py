@@ -13,6 +13,8 @@ from cli_models import conv_net
 
 from tunebank.cli import main
 
+pytestmark = pytest.mark.timed
+
 Run = Callable[..., str]
 
 KERNEL_KEYS = {

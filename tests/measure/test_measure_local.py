@@ -19,6 +19,8 @@ from tunebank.kernel import Kernel
 from tunebank.measure import LocalMeasurer
 from tunebank.schedule import IllegalScheduleError, Scheduled, Space, Trace, default_traces
 
+pytestmark = pytest.mark.timed
+
 TARGET = elementwise(shape=(32, 64))
 
 
