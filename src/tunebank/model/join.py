@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from tvm import ir, relax, tirx
 from tvm.relax.expr_functor import PyExprMutator, mutator
+from tvm_ffi import structural_equal
 
 from tunebank.kernel import Kernel
 from tunebank.kernel.canonical import layout_free
@@ -57,17 +58,30 @@ def possible_joins(model: Model, accept: Callable[[Kernel, Kernel], bool]) -> di
     for var in main_functions(model.module):
         for site in _sites(model.module[var]):
             join = _join(model, site)
-            if join not in found and accept(kernels[join.first], kernels[join.second]):
+            if join in found or not _is_one_buffer(model.module, site):
+                continue
+            if accept(kernels[join.first], kernels[join.second]):
                 name = display_name("_".join(_names(site)))
                 found[join] = Kernel.from_prim_func(_program(model.module, site), name=name)
     return found
 
 
 def joined(model: Model, joins: Collection[Join]) -> Model:
-    """The model with some pairs of kernels as one kernel each, wherever they are a pair."""
-    functions = [model.module[var] for var in main_functions(model.module)] if joins else []
-    if not any(_join(model, site) in joins for func in functions for site in _sites(func)):
-        return model  # it may have been done before
+    """The model with some pairs of kernels as one kernel each, wherever they are a pair.
+
+    A pair may have a kernel that is itself made of two.
+    """
+    while joins and _has_pairs(model, joins):
+        model = _joined(model, joins)
+    return model
+
+
+def _has_pairs(model: Model, joins: Collection[Join]) -> bool:
+    functions = [model.module[var] for var in main_functions(model.module)]
+    return any(_join(model, site) in joins for func in functions for site in _sites(func))
+
+
+def _joined(model: Model, joins: Collection[Join]) -> Model:
     joiner = _Joiner(model, joins)
     names = []
     for var in main_functions(model.module):
@@ -77,6 +91,13 @@ def joined(model: Model, joins: Collection[Join]) -> Model:
     module = relax.transform.DeadCodeElimination(names)(joiner.builder_.get())
     kernels, kernel_of = extract_kernels(module)
     return replace(model, module=module, kernels=kernels, kernel_of=kernel_of)
+
+
+def _is_one_buffer(module: ir.IRModule, site: _Site) -> bool:
+    """Whether the second program takes the buffer as the first has it: not flattened, say."""
+    written = module[site.first.args[0]].params[len(site.first.args[1].fields)]
+    read = module[site.second.args[0]].params[site.position]
+    return bool(structural_equal(written.ty, read.ty))
 
 
 def _join(model: Model, site: _Site) -> Join:

@@ -20,6 +20,7 @@ from contextlib import suppress
 from typing import Any
 
 from tunebank.kernel import Kernel
+from tunebank.schedule.attention import attention_traces
 from tunebank.schedule.estimate import unroll_choice
 from tunebank.schedule.gates import gates_trace
 from tunebank.schedule.lines import lines_traces
@@ -43,8 +44,9 @@ _AT_ROOT, _INLINED = -1, -2  # decisions of `SampleComputeLocation`
 
 def default_traces(space: Space) -> list[Trace]:
     """Default schedules of a kernel, the preferred one first; any of them may be illegal."""
-    if lines := lines_traces(space.kernel, space.device):
-        return lines  # sketches tile one of the kernel's two reductions, not both together
+    for joint in (lines_traces, attention_traces):
+        if traces := joint(space.kernel, space.device):
+            return traces  # sketches tile one of the kernel's reductions, not all together
     first = _own_programs(space, clearly=True)
     # Sketches come from least to most fused; the middle one suits most kernels.
     order = sorted(range(len(space.sketches)), key=lambda index: abs(index - 1))

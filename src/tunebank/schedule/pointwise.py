@@ -33,6 +33,30 @@ WORTH_THREADS = 4096
 
 
 @dataclass(frozen=True)
+class Kept:
+    """A part of one of the kernel's buffers, in a buffer of its own.
+
+    Attributes:
+        buffer: the program's buffer.
+        at: from indices of the kernel's buffer to those in the program's.
+    """
+
+    buffer: Any
+    at: Callable[[Sequence[Any]], Sequence[Any]]
+
+    def __getitem__(self, place: Sequence[Any]) -> Any:
+        return self.buffer[tuple(self.at(place))]
+
+
+def put(target: Any, value: Any, place: Sequence[Any]) -> None:
+    """Stores an element of a buffer, or of one of which a part is kept."""
+    if isinstance(target, Kept):
+        T.buffer_store(target.buffer, value, list(target.at(place)))
+    else:
+        T.buffer_store(target, value, list(place))
+
+
+@dataclass(frozen=True)
 class Step:
     """A block that computes an element of its result at the place of its axes.
 
@@ -194,7 +218,7 @@ def store_steps(
                 known[buffer] = T.bind(known[buffer])
         known[step.result] = rebuilt(step.value, dict(zip(step.axes, place, strict=True)), load)
         if step.result in parameters:
-            T.buffer_store(parameters[step.result], known[step.result], list(place))
+            put(parameters[step.result], known[step.result], place)
     return known
 
 

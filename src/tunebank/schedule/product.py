@@ -180,12 +180,15 @@ def as_product(kernel: Kernel) -> Product | None:
     return None if kernel.anchor is None else product_at(kernel, kernel.anchor)
 
 
-def product_at(kernel: Kernel, position: int, *, end: int | None = None) -> Product | None:
+def product_at(
+    kernel: Kernel, position: int, *, begin: int = 1, end: int | None = None
+) -> Product | None:
     """One of the kernel's blocks as a sum of products, and what surrounds it.
 
     Args:
         kernel: the kernel.
         position: of the block.
+        begin: where the blocks begin that compute what it reads.
         end: where the blocks end that are its steps.
     """
     site = kernel.sites[position]
@@ -203,7 +206,7 @@ def product_at(kernel: Kernel, position: int, *, end: int | None = None) -> Prod
     rest = [p for p in spatial[:-1] if p != row]
     shape = [site.extents[p] for p in spatial]
     steps = steps_after(kernel.sites[position + 1 : end], site.block.body.buffer, shape)
-    before = [as_step(one) for one in kernel.sites[1:position]]
+    before = [as_step(one) for one in kernel.sites[begin:position]]
     if steps is None or None in before:
         return None
     found = Product(

@@ -114,21 +114,26 @@ class ProductProgram(ABC):
         """W's values for a group of columns."""
         if self._packed is not None:
             return self._packed(group)
-        product, factor = self._product, self._factor
-        if product.is_of_bytes or self._wanted < self._columns:
+        if self._product.is_of_bytes or self._wanted < self._columns:
             raise ValueError("a factor that can't be packed beforehand")
-        count = math.prod(factor.extents)
-        panel = T.alloc_buffer((count, self._columns), "float32")
-        with T.serial(0, count) as number:
+        panel = T.alloc_buffer((math.prod(self._factor.extents), self._columns), "float32")
+        self._copy_w(axes, first, lambda value, place: T.buffer_store(panel, value, place))
+        return lambda number, lane: panel[number, lane]
+
+    def _copy_w(
+        self, axes: Mapping[Any, Any], first: Any, store: Callable[[Any, list[Any]], None]
+    ) -> None:
+        """Copies W's values of a group of columns: by step of the sum, by column of the group."""
+        factor = self._factor
+        with T.serial(0, math.prod(factor.extents)) as number:
             steps = zip(factor.steps, unravelled(number, factor.extents), strict=True)
             known = {**axes, **dict(steps)}
 
             def copy(column: Any) -> None:
                 place = {**known, factor.column: first + column}
-                T.buffer_store(panel, rebuilt(product.w, place, self._load), [number, column])
+                store(rebuilt(self._product.w, place, self._load), [number, column])
 
             self._each_vector(copy)
-        return lambda number, lane: panel[number, lane]
 
     def _rows(self, axes: Mapping[Any, Any], first: Any, panel: Panel, *, lines: int = 1) -> None:
         """All rows of some lines, in tiles of two sizes."""

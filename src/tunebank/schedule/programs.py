@@ -9,6 +9,7 @@
     Windows     depthwise convolutions and poolings
     Pieces      concatenations and their like
     Gates       images weighted by channel
+    Attention   two matrix products and the softmax between them
 
 Each is a trace of one step, so that records, donors and plans hold it as they hold any other.
 """
@@ -20,15 +21,26 @@ from tvm.s_tir import SBlock, SBlockRealize
 
 from tunebank.device import Device
 from tunebank.kernel import Kernel
-from tunebank.schedule import gates, lines, panels, pieces, pixels, planes, rows, windows, winograd
+from tunebank.schedule import (
+    attention,
+    gates,
+    lines,
+    panels,
+    pieces,
+    pixels,
+    planes,
+    rows,
+    windows,
+    winograd,
+)
+from tunebank.schedule.attention_program import attention_module
 from tunebank.schedule.lines_program import lines_module
 from tunebank.schedule.panels_program import panels_module
 from tunebank.schedule.trace import Trace
 from tunebank.schedule.winograd_program import winograd_module
 
-KINDS = tuple(
-    one.KIND for one in (winograd, rows, pixels, planes, panels, lines, windows, pieces, gates)
-)
+_OWN = (winograd, rows, pixels, planes, panels, lines, windows, pieces, gates, attention)
+KINDS = tuple(one.KIND for one in _OWN)
 
 
 def is_own_program(trace: Trace) -> bool:
@@ -53,6 +65,8 @@ def own_program(trace: Trace, kernel: Kernel, device: Device) -> ir.IRModule | N
         return _with_root(panels_module(kernel, device, panels.parameters_of(trace)))
     if step.kind == lines.KIND:
         return _with_root(lines_module(kernel, device, lines.parameters_of(trace)))
+    if step.kind == attention.KIND:
+        return _with_root(attention_module(kernel, device, attention.parameters_of(trace)))
     if step.kind == windows.KIND:
         return _with_root(windows.windows_module(kernel, device, trace))
     if step.inputs or step.attributes or step.outputs:

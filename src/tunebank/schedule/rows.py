@@ -15,7 +15,7 @@ use. A schedule of this kind is a trace of one step, `Rows`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -31,6 +31,7 @@ from tunebank.schedule.pointwise import (
     as_reduction,
     begin_program,
     mentions,
+    put,
     rebuilt,
     same,
     unravelled,
@@ -45,8 +46,8 @@ _ON_STACK = 8192
 
 
 @dataclass(frozen=True)
-class _Block:
-    """A block of the kernel.
+class RowBlock:
+    """A block that goes along rows.
 
     Attributes:
         result: the buffer that it writes.
@@ -66,20 +67,17 @@ class _Block:
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """A kernel that goes along rows: the extents that tell a row, its length, its blocks."""
+class Rows:
+    """Blocks that go along rows: the extents that tell a row, its length, the blocks."""
 
-    kernel: Kernel
     extents: tuple[int, ...]
     length: int
-    blocks: tuple[_Block, ...]
+    blocks: tuple[RowBlock, ...]
 
 
 def rows_trace(kernel: Kernel) -> Trace | None:
     """The schedule, if the kernel goes along rows."""
-    if _as_rows(kernel) is None:
-        return None
-    return one_step(KIND)
+    return one_step(KIND) if _as_rows(kernel) is not None else None
 
 
 def rows_module(kernel: Kernel, device: Device) -> ir.IRModule:
@@ -91,12 +89,20 @@ def rows_module(kernel: Kernel, device: Device) -> ir.IRModule:
     found = _as_rows(kernel)
     if found is None:
         raise ValueError("not a kernel that goes along rows")
-    return _Program(found, device.vector_lanes).module()
+    with IRBuilder() as builder, T.prim_func(s_tir=True):
+        program = RowProgram(found, device.vector_lanes, begin_program(kernel))
+        with T.parallel(0, math.prod(found.extents)) as number:
+            program.write(unravelled(number, found.extents))
+    return ir.IRModule({"main": builder.get()})
 
 
 @lru_cache(maxsize=512)
-def _as_rows(kernel: Kernel) -> _Rows | None:
-    sites = kernel.sites[1:]
+def _as_rows(kernel: Kernel) -> Rows | None:
+    return as_rows(kernel.sites[1:])
+
+
+def as_rows(sites: Sequence[BlockSite]) -> Rows | None:
+    """Some blocks, if they go along rows; else None."""
     reduction = next((site for site in sites if site.reduces), None)
     if reduction is None or reduction.extents is None:
         return None
@@ -107,11 +113,11 @@ def _as_rows(kernel: Kernel) -> _Rows | None:
         if block is None:
             return None
         blocks.append(block)
-    found = _Rows(kernel, tuple(extents), length, tuple(blocks))
+    found = Rows(tuple(extents), length, tuple(blocks))
     return found if _are_in_row(found) else None
 
 
-def _block(site: BlockSite, extents: tuple[int, ...], length: int) -> _Block | None:
+def _block(site: BlockSite, extents: tuple[int, ...], length: int) -> RowBlock | None:
     store = site.block.body
     if not isinstance(store, tirx.BufferStore):
         return None
@@ -123,21 +129,21 @@ def _block(site: BlockSite, extents: tuple[int, ...], length: int) -> _Block | N
             return None
         return _reduction(site)
     if site.extents == (*extents, length) and same(store.indices, axes):
-        return _Block(store.buffer, axes[:count], axes[count], store.value)
+        return RowBlock(store.buffer, axes[:count], axes[count], store.value)
     if site.extents == extents and same(store.indices, axes):
-        return _Block(store.buffer, axes, None, store.value)
+        return RowBlock(store.buffer, axes, None, store.value)
     return None
 
 
-def _reduction(site: BlockSite) -> _Block | None:
+def _reduction(site: BlockSite) -> RowBlock | None:
     found = as_reduction(site)
     if found is None:
         return None
     (column,) = found.reduced
-    return _Block(found.result, found.axes, column, found.value, found.combine, found.identity)
+    return RowBlock(found.result, found.axes, column, found.value, found.combine, found.identity)
 
 
-def _are_in_row(found: _Rows) -> bool:
+def _are_in_row(found: Rows) -> bool:
     """Whether every block reads what belongs to its row, in order.
 
     Results of other blocks in its own row, and at its own column; arguments with the column last,
@@ -161,26 +167,27 @@ def _are_in_row(found: _Rows) -> bool:
     return str(found.blocks[-1].result.dtype) == "float32"
 
 
-class _Program:
-    """Writes the program of one kernel."""
+class RowProgram:
+    """Writes the part of a program that computes a row.
 
-    def __init__(self, rows: _Rows, lanes: int) -> None:
+    Args:
+        rows: the blocks.
+        lanes: elements of a vector.
+        buffers: by buffer of the kernel, what is read and written outside of the row.
+    """
+
+    def __init__(self, rows: Rows, lanes: int, buffers: Mapping[Any, Any]) -> None:
         self._rows = rows
         self._lanes = lanes
-        self._buffers: dict[Any, Any] = {}
+        self._buffers = buffers
         self._held: dict[Any, Any] = {}
 
-    def module(self) -> ir.IRModule:
-        """The program."""
-        with IRBuilder() as builder, T.prim_func(s_tir=True):
-            self._buffers = begin_program(self._rows.kernel)
-            with T.parallel(0, math.prod(self._rows.extents)) as number:
-                place = unravelled(number, self._rows.extents)
-                for block in self._rows.blocks:
-                    self._write(block, place)
-        return ir.IRModule({"main": builder.get()})
+    def write(self, place: list[Any]) -> None:
+        """Writes the blocks in turn, for the row at a place."""
+        for block in self._rows.blocks:
+            self._write(block, place)
 
-    def _write(self, block: _Block, place: list[Any]) -> None:
+    def _write(self, block: RowBlock, place: list[Any]) -> None:
         if block.combine is not None:
             self._reduce(block, place)
         elif block.column_axis is None:
@@ -190,20 +197,20 @@ class _Program:
             self._hold(block, self._rows.length)
             self._along(lambda k: self._store(block, self._value(block, place, k), [*place, k], k))
 
-    def _hold(self, block: _Block, length: int) -> None:
+    def _hold(self, block: RowBlock, length: int) -> None:
         """Room for an intermediate result of the row."""
         if block.result not in self._buffers:
             dtype = str(block.result.dtype)
             scope = "local" if length <= _ON_STACK else "global"
             self._held[block.result] = T.alloc_buffer((length,), dtype, scope=scope)
 
-    def _store(self, block: _Block, value: Any, place: list[Any], column: Any) -> None:
+    def _store(self, block: RowBlock, value: Any, place: list[Any], column: Any) -> None:
         if block.result in self._held:
             T.buffer_store(self._held[block.result], value, [column])
         else:
-            T.buffer_store(self._buffers[block.result], value, place)
+            put(self._buffers[block.result], value, place)
 
-    def _value(self, block: _Block, place: list[Any], column: Any) -> Any:
+    def _value(self, block: RowBlock, place: list[Any], column: Any) -> Any:
         axes: Mapping[Any, Any] = dict(zip(block.row_axes, place, strict=True))
         if block.column_axis is not None:
             axes = {**axes, block.column_axis: column}
@@ -216,7 +223,7 @@ class _Program:
 
         return rebuilt(block.value, axes, load)
 
-    def _reduce(self, block: _Block, place: list[Any]) -> None:
+    def _reduce(self, block: RowBlock, place: list[Any]) -> None:
         self._hold(block, 1)
         total = T.alloc_buffer((1,), str(block.result.dtype), scope="local")
         T.buffer_store(total, block.identity, [0])
