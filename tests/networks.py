@@ -63,3 +63,69 @@ def write_separable_network(
     path = folder / "separable.onnx"
     onnx.save(model, str(path))
     return path
+
+
+def write_attention_network(
+    folder: Path,
+    *,
+    batch: int = 1,
+    heads: int = 3,
+    length: int = 37,
+    depth: int = 20,
+    scale: bool = True,
+    mask: bool = False,
+    shared: bool = False,
+    spread: str = "",
+    also: str = "",
+) -> Path:
+    """Attention over a text of `length`, as a file.
+
+    Args:
+        folder: where to write it.
+        batch: how many texts.
+        heads: how many heads.
+        length: of a text.
+        depth: of a head.
+        scale: whether the scores are scaled.
+        mask: whether a constant is added to them.
+        shared: whether all heads have the same keys and values.
+        spread: an operator on the weights before they are used.
+        also: `weights` or `scores` are returned beside the result.
+    """
+    g = GraphBuilder()
+    width = heads * depth
+    rng = np.random.default_rng(3)
+
+    def number(value: object) -> str:
+        return g._weight(np.asarray(value))
+
+    def integers(*values: int) -> str:
+        return g.op("Cast", number(values), to=onnx.TensorProto.INT64)
+
+    def projected(count: int, order: list[int]) -> str:
+        weight = rng.standard_normal((width, count * depth)) / np.sqrt(width)
+        rows = g.op("MatMul", "x", number(weight))
+        parts = g.op("Reshape", rows, integers(batch, length, count, depth))
+        return g.op("Transpose", parts, perm=order)
+
+    own = 1 if shared else heads
+    q = projected(heads, [0, 2, 1, 3])
+    k, v = projected(own, [0, 2, 3, 1]), projected(own, [0, 2, 1, 3])
+    scores = g.op("MatMul", q, k)
+    if scale:
+        scores = g.op("Mul", scores, number(1.5))
+    if mask:
+        future = np.triu(np.full((length, length), -1e4), 1)
+        scores = g.op("Add", scores, number(future[None, None]))
+    weights = g.op("Softmax", scores, axis=-1)
+    along = [integers(2)] if spread == "CumSum" else []
+    used = g.op(spread, weights, *along) if spread else weights
+    result = g.op("MatMul", used, v)
+    shape = (batch, heads, length, depth)
+    if also:
+        other = g.op("Relu", {"weights": weights, "scores": scores}[also])
+        result = g.op("Add", result, g.op("MatMul", other, v))
+    model = g.finish("net", result, input_shape=(batch, length, width), output_shape=shape)
+    path = folder / "net.onnx"
+    onnx.save(model, str(path))
+    return path

@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
 import pytest
 
-from graph_builder import GraphBuilder
+from networks import write_attention_network
 from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.measure import LocalMeasurer
@@ -27,72 +25,6 @@ from tunebank.schedule.attention import (
 )
 from tunebank.schedule.trace import one_step
 from tunebank.search.joining import worthwhile_joins
-
-
-def network(
-    folder: Path,
-    *,
-    batch: int = 1,
-    heads: int = 3,
-    length: int = 37,
-    depth: int = 20,
-    scale: bool = True,
-    mask: bool = False,
-    shared: bool = False,
-    spread: str = "",
-    also: str = "",
-) -> Path:
-    """Attention over a text of `length`, as a file.
-
-    Args:
-        folder: where to write it.
-        batch: how many texts.
-        heads: how many heads.
-        length: of a text.
-        depth: of a head.
-        scale: whether the scores are scaled.
-        mask: whether a constant is added to them.
-        shared: whether all heads have the same keys and values.
-        spread: an operator on the weights before they are used.
-        also: `weights` or `scores` are returned beside the result.
-    """
-    g = GraphBuilder()
-    width = heads * depth
-    rng = np.random.default_rng(3)
-
-    def number(value: object) -> str:
-        return g._weight(np.asarray(value))
-
-    def integers(*values: int) -> str:
-        return g.op("Cast", number(values), to=onnx.TensorProto.INT64)
-
-    def projected(count: int, order: list[int]) -> str:
-        weight = rng.standard_normal((width, count * depth)) / np.sqrt(width)
-        rows = g.op("MatMul", "x", number(weight))
-        parts = g.op("Reshape", rows, integers(batch, length, count, depth))
-        return g.op("Transpose", parts, perm=order)
-
-    own = 1 if shared else heads
-    q = projected(heads, [0, 2, 1, 3])
-    k, v = projected(own, [0, 2, 3, 1]), projected(own, [0, 2, 1, 3])
-    scores = g.op("MatMul", q, k)
-    if scale:
-        scores = g.op("Mul", scores, number(1.5))
-    if mask:
-        future = np.triu(np.full((length, length), -1e4), 1)
-        scores = g.op("Add", scores, number(future[None, None]))
-    weights = g.op("Softmax", scores, axis=-1)
-    along = [integers(2)] if spread == "CumSum" else []
-    used = g.op(spread, weights, *along) if spread else weights
-    result = g.op("MatMul", used, v)
-    shape = (batch, heads, length, depth)
-    if also:
-        other = g.op("Relu", {"weights": weights, "scores": scores}[also])
-        result = g.op("Add", result, g.op("MatMul", other, v))
-    model = g.finish("net", result, input_shape=(batch, length, width), output_shape=shape)
-    path = folder / "net.onnx"
-    onnx.save(model, str(path))
-    return path
 
 
 def joint_model(path: Path, device: Device) -> Model:
@@ -143,19 +75,24 @@ def test_the_numbers_are_the_kernels(
     device: Device,
     measurer: LocalMeasurer,
 ) -> None:
-    check(joint_kernel(network(tmp_path, **KINDS[name]), device), device, measurer, *given)
+    check(
+        joint_kernel(write_attention_network(tmp_path, **KINDS[name]), device),
+        device,
+        measurer,
+        *given,
+    )
 
 
 @pytest.mark.parametrize("given", [(6, 2, 37, 37), (7, 2, 1, 1), (3, 2, 36, 4)], ids=str)
 def test_the_numbers_of_other_tiles(
     given: tuple[int, ...], tmp_path: Path, device: Device, measurer: LocalMeasurer
 ) -> None:
-    kernel = joint_kernel(network(tmp_path, depth=2 * device.vector_lanes), device)
+    kernel = joint_kernel(write_attention_network(tmp_path, depth=2 * device.vector_lanes), device)
     check(kernel, device, measurer, *given)
 
 
 def test_it_is_the_default(tmp_path: Path, device: Device) -> None:
-    kernel = joint_kernel(network(tmp_path), device)
+    kernel = joint_kernel(write_attention_network(tmp_path), device)
     chosen = default_schedule(Space(kernel, device))
     assert chosen is not None
     assert chosen.trace.instructions[0].kind == KIND
@@ -163,7 +100,7 @@ def test_it_is_the_default(tmp_path: Path, device: Device) -> None:
 
 
 def test_three_kernels_become_one(tmp_path: Path, device: Device) -> None:
-    path = network(tmp_path, mask=True)
+    path = write_attention_network(tmp_path, mask=True)
     model, together = load_model(path, device), joint_model(path, device)
     assert len(together.kernels) == len(model.kernels) - 2
     assert together.flops == model.flops
@@ -181,7 +118,7 @@ def test_three_kernels_become_one(tmp_path: Path, device: Device) -> None:
     ids=str,
 )
 def test_others_are_left_apart(changes: dict[str, Any], tmp_path: Path, device: Device) -> None:
-    model = load_model(network(tmp_path, **changes), device)
+    model = load_model(write_attention_network(tmp_path, **changes), device)
     assert worthwhile_joins(model, device, winograd=True) == {}
 
 
@@ -200,13 +137,13 @@ def test_others_are_left_apart(changes: dict[str, Any], tmp_path: Path, device: 
 def test_a_stranger_s_parameters_are_refused(
     values: tuple[int, ...], tmp_path: Path, device: Device
 ) -> None:
-    kernel = joint_kernel(network(tmp_path), device)
+    kernel = joint_kernel(write_attention_network(tmp_path), device)
     with pytest.raises(IllegalScheduleError):
         Space(kernel, device).apply(one_step(KIND, *values))
 
 
 def test_traces_come_back_from_their_text(tmp_path: Path, device: Device) -> None:
-    (first, *_) = attention_traces(joint_kernel(network(tmp_path), device), device)
+    (first, *_) = attention_traces(joint_kernel(write_attention_network(tmp_path), device), device)
     again = Trace.from_text(first.text)
     assert again.identity == first.identity
     assert parameters_of(again) == parameters_of(first)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tvm import s_tir
 
-from networks import write_separable_network
+from networks import write_attention_network, write_separable_network
 from tunebank.api import compile_model, default_plan
 from tunebank.bank import SqlBank
 from tunebank.build.confirm import confirmed
@@ -16,7 +16,7 @@ from tunebank.build.place import kernel_key_of, placed_module
 from tunebank.device import Device
 from tunebank.measure import LocalMeasurer
 from tunebank.model import Model, joined, load_model
-from tunebank.schedule import Scheduled
+from tunebank.schedule import Scheduled, attention
 from tunebank.schedule.lines import KIND
 from tunebank.search import Plan, ReuseSettings, reuse
 from tunebank.search.joining import worthwhile_joins
@@ -94,20 +94,41 @@ def test_the_model_s_numbers_agree(path: Path, tmp_path: Path) -> None:
     assert result.plan.joins
 
 
+def made_slow(plan: Plan, joint: str) -> Plan:
+    """The joint kernel as a bare loop nest."""
+    kernel = plan.choices[joint].kernel
+    schedule = s_tir.Schedule(kernel.module)
+    schedule.parallel(schedule.get_loops(kernel.blocks[1])[0])  # of one step
+    bare = Scheduled.from_schedule(kernel, schedule)
+    slow = replace(plan.choices[joint], scheduled=bare, latency_us=1.0, checked=True)
+    return replace(plan, choices={**plan.choices, joint: slow})
+
+
 def test_what_is_slower_together_is_taken_apart(
     model: Model, device: Device, plan: Plan, measurer: LocalMeasurer
 ) -> None:
     (joint,) = plan.joins.values()
-    kernel = plan.choices[joint].kernel
-    schedule = s_tir.Schedule(kernel.module)
-    schedule.parallel(schedule.get_loops(kernel.blocks[1])[0])  # of one step: a bare loop nest
-    bare = Scheduled.from_schedule(kernel, schedule)
-    slow = replace(plan.choices[joint], scheduled=bare, latency_us=1.0, checked=True)
-    best = confirmed(model, replace(plan, choices={**plan.choices, joint: slow}), device, measurer)
+    best = confirmed(model, made_slow(plan, joint), device, measurer)
     assert best.joins == {}
     assert set(best.choices) == {one.key for one in model.kernels}
     (join,) = plan.joins
     assert all(best.choices[key].checked for key in (join.first, join.second))
+
+
+def test_attention_is_joined_and_taken_apart_whole(
+    tmp_path: Path, device: Device, measurer: LocalMeasurer
+) -> None:
+    model = load_model(write_attention_network(tmp_path, length=200, depth=32), device)
+    bank, settings = SqlBank("sqlite://"), ReuseSettings(budget_seconds=0.0)
+    plan = reuse(model, bank, device, None, settings)
+    (joint,) = set(plan.joins.values()) & set(plan.choices)
+    scheduled = plan.choices[joint].scheduled
+    assert scheduled is not None
+    assert scheduled.trace.instructions[0].kind == attention.KIND
+    assert len(plan.choices) == len(model.kernels) - 2
+    best = confirmed(model, made_slow(plan, joint), device, measurer)
+    assert best.joins == {}
+    assert set(best.choices) == {one.key for one in model.kernels}
 
 
 def test_what_is_faster_together_stays(

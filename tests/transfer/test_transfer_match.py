@@ -13,7 +13,7 @@ from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.schedule import Trace
 from tunebank.schedule.winograd import Parameters, to_trace
-from tunebank.transfer import Donor, known_wrong, match
+from tunebank.transfer import Donor, Matcher, match
 from tunebank.transfer.match import PER_DONOR_KERNEL
 
 
@@ -105,9 +105,30 @@ def test_what_was_wrong_is_known_by_kernel_and_device(device: Device) -> None:
         record_of(dense(), latency_us=2.0, device=device.fingerprint),
     )
     identity = Trace.from_text(wrong.trace).identity
-    assert known_wrong(dense(), bank, device) == {identity}
-    assert known_wrong(dense(n=64), bank, device) == frozenset()
-    assert known_wrong(dense(), bank, device, exclude_sources=[wrong.source]) == frozenset()
+    matcher = Matcher(bank)
+    assert matcher.known_wrong(dense(), device) == {identity}
+    assert matcher.known_wrong(dense(n=64), device) == frozenset()
+    hidden = Matcher(bank, exclude_sources=[wrong.source])
+    assert hidden.known_wrong(dense(), device) == frozenset()
+
+
+def test_what_kernels_have_in_common_is_read_once(
+    resnet18_bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+    find = resnet18_bank.find
+
+    def counted(**conditions: Any) -> list[Record]:
+        asked.append(conditions)
+        return find(**conditions)
+
+    monkeypatch.setattr(resnet18_bank, "find", counted)
+    matcher = Matcher(resnet18_bank)
+    kernels = [convolution(size=size) for size in (7, 14, 28)]
+    donors = [matcher.donors(one) for one in kernels]
+    assert sum("class_key" in one for one in asked) == 1
+    assert sum("anchor_key" in one for one in asked) == 1
+    assert donors == [match(one, resnet18_bank) for one in kernels]
 
 
 def test_standing_is_relative_to_the_best_of_the_kernel_and_device() -> None:

@@ -173,6 +173,8 @@ def as_attention(kernel: Kernel) -> Attention | None:
         weights = as_rows(kernel.sites[second:end])
         if output is None or weights is None or weights.blocks[-1].result != output.x.source:
             continue
+        if not _is_of_heads(output):
+            return None
         found = Attention(kernel, scores, between, weights, output)
         return found if _is_whole(found) else None
     return None
@@ -193,17 +195,14 @@ def _is_of_heads(product: Product) -> bool:
 def _is_whole(found: Attention) -> bool:
     """Whether each part reads what the one before it writes at its own place, and nothing else."""
     scores, output, weights = found.scores, found.output, found.weights
-    axes = output.axes
-    place = [*(axes[p] for p in output.shared), axes[output.row or 0], axes[output.reduced[-1]]]
+    place = [output.axes[p] for p in (*output.shared, output.row, *output.reduced) if p is not None]
     shape = (*weights.extents, weights.length)
     inner = [
         *(scores.result, *(step.result for step in scores.steps)),
         *(block.result for block in weights.blocks),
     ]
     return (
-        _is_of_heads(output)
-        and len(output.reduced) == 1
-        and same(output.x.indices, place)
+        same(output.x.indices, place)
         and tuple(int(extent) for extent in output.x.source.shape) == shape
         and tuple(int(extent) for extent in found.between.shape) == shape
         and not set(inner) & set(found.kernel.func.params)

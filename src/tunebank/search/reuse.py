@@ -31,7 +31,7 @@ from tunebank.search.kernel_search import KernelSearch
 from tunebank.search.plan import Plan
 from tunebank.search.settings import Progress, ReuseSettings
 from tunebank.search.sharing import weight_groups
-from tunebank.transfer import Donor, known_wrong, match
+from tunebank.transfer import Donor, Matcher
 
 FIRST_DONORS = 2
 BATCH = 12
@@ -129,13 +129,13 @@ class _Reuse:
     def _match_all(self) -> bool:
         """Finds the donors of all kernels; if interrupted the rest go without, and it says so."""
         interrupted = False
+        matcher = Matcher(self._bank, exclude_sources=self._settings.exclude_sources)
         for kernel in self._model.kernels:
             donors: list[Donor] = []
             is_joint = kernel.key in self._joins.values()  # donors schedule one of its two parts
             if not interrupted and not is_joint:
                 try:
-                    excluded = self._settings.exclude_sources
-                    donors = match(kernel, self._bank, exclude_sources=excluded)
+                    donors = matcher.donors(kernel)
                 except KeyboardInterrupt:
                     interrupted = True
             self._searches[kernel.key] = KernelSearch(
@@ -143,12 +143,7 @@ class _Reuse:
                 donors,
                 self._device,
                 self._cost_model,
-                ruled_out=known_wrong(
-                    kernel,
-                    self._bank,
-                    self._device,
-                    exclude_sources=self._settings.exclude_sources,
-                ),
+                ruled_out=matcher.known_wrong(kernel, self._device),
                 winograd=self._settings.winograd,
             )
         return interrupted

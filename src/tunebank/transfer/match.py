@@ -16,6 +16,7 @@ from tunebank.schedule.winograd import is_winograd
 Level = Literal["exact", "class", "anchor"]
 
 LEVELS: tuple[Level, ...] = ("exact", "class", "anchor")
+_KEYS = {"exact": "kernel_key", "class": "class_key", "anchor": "anchor_key"}
 PER_DONOR_KERNEL = 4
 """Records taken of one donor kernel: its best few differ in kind, the rest are near copies."""
 _READ_PER_DONOR_KERNEL = 16
@@ -47,55 +48,60 @@ class Donor:
         return self.level == LEVELS[0] and self.record.device == device.fingerprint
 
 
+class Matcher:
+    """Finds the donors of many kernels; what kernels of one class have in common is read once.
+
+    Args:
+        bank: where to look.
+        exclude_sources: models whose records are hidden.
+    """
+
+    def __init__(self, bank: Bank, *, exclude_sources: Collection[str] = ()) -> None:
+        self._bank = bank
+        self._excluded = tuple(exclude_sources)
+        self._found: dict[tuple[Level, str], list[Donor]] = {}
+
+    def donors(self, kernel: Kernel) -> list[Donor]:
+        """The donors of a kernel, nearest level first, each kernel's best records first."""
+        found: dict[str, Donor] = {}
+        for level, key in zip(LEVELS, _keys(kernel), strict=True):
+            for donor in self._donors(level, key):
+                found.setdefault(donor.record.id, donor)
+        return list(found.values())
+
+    def known_wrong(self, kernel: Kernel, device: Device) -> frozenset[object]:
+        """The identities of the schedules that gave wrong numbers for this very kernel.
+
+        Args:
+            kernel: the kernel.
+            device: on which; the machine code of others may be right.
+        """
+        records = self._bank.find(
+            kernel_key=kernel.key, status="wrong", exclude_sources=self._excluded
+        )
+        return frozenset(
+            Trace.from_text(record.trace).identity
+            for record in records
+            if record.device == device.fingerprint
+        )
+
+    def _donors(self, level: Level, key: str) -> list[Donor]:
+        if not key:
+            return []  # without a reduction there is no anchor
+        if (level, key) not in self._found:
+            conditions: dict[str, Any] = {_KEYS[level]: key, "exclude_sources": self._excluded}
+            records = self._bank.find(**conditions, best_per_kernel=_READ_PER_DONOR_KERNEL)
+            self._found[level, key] = _ranked(records, level)
+        return self._found[level, key]
+
+
 def match(kernel: Kernel, bank: Bank, *, exclude_sources: Collection[str] = ()) -> list[Donor]:
-    """The donors of a kernel, nearest level first, each kernel's best records first.
-
-    Args:
-        kernel: the target.
-        bank: where to look.
-        exclude_sources: models whose records are hidden.
-    """
-    found: dict[str, Donor] = {}
-    for level in LEVELS:
-        for donor in _ranked(_records(kernel, bank, level, exclude_sources), level):
-            found.setdefault(donor.record.id, donor)
-    return list(found.values())
+    """The donors of one kernel; see `Matcher`."""
+    return Matcher(bank, exclude_sources=exclude_sources).donors(kernel)
 
 
-def known_wrong(
-    kernel: Kernel, bank: Bank, device: Device, *, exclude_sources: Collection[str] = ()
-) -> frozenset[object]:
-    """The identities of the schedules that gave wrong numbers for this very kernel on the device.
-
-    Args:
-        kernel: the kernel.
-        bank: where to look.
-        device: machine code of others may be right.
-        exclude_sources: models whose records are hidden.
-    """
-    records = bank.find(
-        kernel_key=kernel.key, status="wrong", exclude_sources=tuple(exclude_sources)
-    )
-    return frozenset(
-        Trace.from_text(record.trace).identity
-        for record in records
-        if record.device == device.fingerprint
-    )
-
-
-def _records(
-    kernel: Kernel, bank: Bank, level: Level, exclude_sources: Collection[str]
-) -> list[Record]:
-    keys = {
-        "exact": ("kernel_key", kernel.key),
-        "class": ("class_key", kernel.class_key),
-        "anchor": ("anchor_key", kernel.anchor_key),
-    }
-    name, key = keys[level]
-    if not key:
-        return []  # without a reduction there is no anchor
-    conditions: dict[str, Any] = {name: key, "exclude_sources": tuple(exclude_sources)}
-    return bank.find(**conditions, best_per_kernel=_READ_PER_DONOR_KERNEL)
+def _keys(kernel: Kernel) -> tuple[str, str, str]:
+    return kernel.key, kernel.class_key, kernel.anchor_key
 
 
 def _ranked(records: Iterable[Record], level: Level) -> list[Donor]:
