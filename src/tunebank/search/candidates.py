@@ -78,10 +78,12 @@ class Candidates:
         self.default, relatives = self._defaults()
         others = [*relatives, *(self._winograd() if winograd else [])]
         self._queue = deque(sorted([*ranked, *others], key=lambda one: one.cost))
-        self._knows_winograd = any(
-            donor.over_direct is not None and donor.record.device == device.fingerprint
+        gains = [
+            donor.over_direct
             for donor in donors
-        )
+            if donor.over_direct is not None and donor.record.device == device.fingerprint
+        ]
+        self._least_winograd_cost = -math.log2(max(gains)) if gains else -math.inf
         self.distinct = len(ranked)
         self.invalid = 0
 
@@ -154,8 +156,8 @@ class Candidates:
         donor = candidate.donor
         if donor is not None and donor.record.device == self._device.fingerprint:
             return candidate.cost + _UNMEASURED_COST
-        if is_winograd(candidate.trace):  # where known, donors' gain tells more than the estimate
-            return math.inf if self._knows_winograd else candidate.cost + _ALGORITHM_COST
+        if is_winograd(candidate.trace):  # it gains no more than any donor by it
+            return max(candidate.cost, self._least_winograd_cost) + _ALGORITHM_COST
         if donor is None:
             return math.inf  # of the default's relatives it is the first
         return candidate.cost + _ELSEWHERE_COST
