@@ -19,10 +19,8 @@ demo: $(STAMP)
 	  --exclude-source resnet50
 	$(BIN)/tunebank bench $(DEMO) --against onnxruntime
 
-# Side by side, but for those that take times.
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not timed" --numprocesses auto --maxprocesses 4 --dist loadfile
-	$(BIN)/python -m pytest -m timed
+	$(BIN)/python -m pytest
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

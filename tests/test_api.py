@@ -21,8 +21,6 @@ from tunebank.bank import SqlBank
 from tunebank.errors import MeasurementError, UsageError, VerificationError
 from tunebank.measure import LocalMeasurer, Measurement
 
-pytestmark = pytest.mark.timed
-
 COMPILE_KEYS = {
     "search_seconds",
     "prepare_seconds",

@@ -16,8 +16,6 @@ from tunebank import api
 from tunebank.cli import main
 from tunebank.errors import UsageError
 
-pytestmark = pytest.mark.timed
-
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:

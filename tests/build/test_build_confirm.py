@@ -19,8 +19,6 @@ from tunebank.model import Model, load_model
 from tunebank.schedule import Scheduled
 from tunebank.search import Choice, Plan, ReuseSettings
 
-pytestmark = pytest.mark.timed
-
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory, device: Device) -> Model:

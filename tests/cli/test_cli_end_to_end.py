@@ -13,8 +13,6 @@ from cli_models import conv_net
 
 from tunebank.cli import main
 
-pytestmark = pytest.mark.timed
-
 Run = Callable[..., str]
 
 KERNEL_KEYS = {

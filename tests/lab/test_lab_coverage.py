@@ -19,8 +19,6 @@ from tunebank.lab.commands import Ended, run_tunebank
 from tunebank.lab.coverage import CoverageSettings, Outcome, Pair, pairs_of, read_outcomes, survey
 from tunebank.lab.coverage_table import COLUMNS, cells, write_markdown
 
-pytestmark = pytest.mark.timed
-
 RESULT = {
     "prepare_seconds": 4.0,
     "verified": {

@@ -27,8 +27,6 @@ from tunebank.measure.fake import FakeMeasurer
 from tunebank.search import ReuseSettings, TuneSettings, reuse, tune
 from tunebank.transfer import match
 
-pytestmark = pytest.mark.timed
-
 
 def tuned(kernels: Sequence[Kernel], device: Device, *sources: str) -> SqlBank:
     """A bank with a few trials of the kernels for each source."""

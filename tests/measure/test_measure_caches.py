@@ -10,8 +10,6 @@ from tunebank import _tvm
 from tunebank.device import Device
 from tunebank.measure.caches import BEFORE_RUN, Caches
 
-pytestmark = pytest.mark.timed
-
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("shape", [(1, 7, 7, 48), (5,), (1,)], ids=str)

@@ -19,8 +19,6 @@ from tunebank.kernel import Kernel
 from tunebank.measure import LocalMeasurer
 from tunebank.schedule import IllegalScheduleError, Scheduled, Space, Trace, default_traces
 
-pytestmark = pytest.mark.timed
-
 TARGET = elementwise(shape=(32, 64))
 
 

@@ -17,8 +17,6 @@ from tunebank.errors import MeasurementError
 from tunebank.measure import pool
 from tunebank.measure.protocol import MAX_FRAME_BYTES, read_message, write_message
 
-pytestmark = pytest.mark.timed
-
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),

@@ -8,8 +8,6 @@ import pytest
 
 from tunebank.runtime.bench import LatencySamples, bench, measure_latency, ratio
 
-pytestmark = pytest.mark.timed
-
 
 def test_medians_and_ratio_of_known_latencies() -> None:
     samples = bench(

@@ -17,8 +17,6 @@ from tunebank.runtime.feed import random_feed
 from tunebank.runtime.profile import profile
 from tunebank.runtime.session import Session
 
-pytestmark = pytest.mark.timed
-
 
 @pytest.fixture(scope="module")
 def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -16,8 +16,6 @@ from tunebank.measure.fake import FakeMeasurer, hashed_latency_us
 from tunebank.schedule import Scheduled
 from tunebank.search import Plan, Progress, ReuseSettings, reuse
 
-pytestmark = pytest.mark.timed
-
 ENOUGH = ReuseSettings(budget_seconds=6.0)
 
 

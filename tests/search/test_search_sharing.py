@@ -23,8 +23,6 @@ from tunebank.search import Plan, ReuseSettings, reuse
 from tunebank.search.sharing import PLAIN, packing_at, packing_text, weight_groups
 from tunebank.search.siblings import level_of, sibling_traces
 
-pytestmark = pytest.mark.timed
-
 BUDGET = ReuseSettings(budget_seconds=3.0)
 NOTHING = ReuseSettings(budget_seconds=0.0)
 

@@ -15,8 +15,6 @@ from tunebank.measure.fake import FakeMeasurer, hashed_latency_us
 from tunebank.schedule import Scheduled
 from tunebank.search import TuneProgress, TuneSettings, tune
 
-pytestmark = pytest.mark.timed
-
 TRIALS = 6
 
 
