@@ -163,6 +163,15 @@ def test_a_kernel_of_another_kind_is_refused(device: Device) -> None:
             Space(kernel(matmul()), device).apply(Trace.from_text(f'[[["{kind}",[],[],[]]],[]]'))
 
 
+def test_equal_kernels_get_equal_programs(device: Device) -> None:
+    """What is known of a kernel is kept by its key: another object of the same names others."""
+    first, second = kernel(softmax(rows=9)), kernel(softmax(rows=9, names="other_"))
+    assert first.key == second.key
+    programs = [default_schedule(Space(one, device)) for one in (first, second)]
+    kinds = [one.trace.instructions[0].kind for one in programs if one is not None]
+    assert kinds == ["Rows", "Rows"]
+
+
 def test_records_of_such_programs_are_no_candidates_twice(
     device: Device, measurer: LocalMeasurer
 ) -> None:

@@ -89,16 +89,19 @@ def rows_module(kernel: Kernel, device: Device) -> ir.IRModule:
     found = _as_rows(kernel)
     if found is None:
         raise ValueError("not a kernel that goes along rows")
+    own, rows = found
     with IRBuilder() as builder, T.prim_func(s_tir=True):
-        program = RowProgram(found, device.vector_lanes, begin_program(kernel))
-        with T.parallel(0, math.prod(found.extents)) as number:
-            program.write(unravelled(number, found.extents))
+        program = RowProgram(rows, device.vector_lanes, begin_program(own))
+        with T.parallel(0, math.prod(rows.extents)) as number:
+            program.write(unravelled(number, rows.extents))
     return ir.IRModule({"main": builder.get()})
 
 
 @lru_cache(maxsize=512)
-def _as_rows(kernel: Kernel) -> Rows | None:
-    return as_rows(kernel.sites[1:])
+def _as_rows(kernel: Kernel) -> tuple[Kernel, Rows] | None:
+    """The kernel's blocks, and the kernel whose buffers they name: equal ones get one answer."""
+    rows = as_rows(kernel.sites[1:])
+    return (kernel, rows) if rows is not None else None
 
 
 def as_rows(sites: Sequence[BlockSite]) -> Rows | None:
