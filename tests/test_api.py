@@ -44,6 +44,7 @@ KERNEL_KEYS = {
     "candidates",
     "measured",
     "invalid",
+    "given_up",
 }
 
 

@@ -17,7 +17,7 @@ Run = Callable[..., str]
 
 KERNEL_KEYS = {
     "name", "class", "weight", "gflop", "match", "source", "untuned_us", "latency_us",
-    "candidates", "measured", "invalid",
+    "candidates", "measured", "invalid", "given_up",
 }  # fmt: skip
 COMPILE_KEYS = {
     "schema_version", "search_seconds", "prepare_seconds", "build_seconds", "total_seconds",
