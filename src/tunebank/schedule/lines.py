@@ -28,8 +28,7 @@ from dataclasses import astuple, dataclass
 from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.schedule.chain import Chain, as_chain
-from tunebank.schedule.registers import whole_vectors_efficiency
-from tunebank.schedule.tiles import uneven
+from tunebank.schedule.registers import rows_beside, uneven_cycles
 from tunebank.schedule.trace import Trace, one_step, whole_numbers
 
 KIND = "Lines"
@@ -123,14 +122,13 @@ def _choices(chain: Chain, device: Device) -> list[Parameters]:
         one
         for vectors in range(1, _MOST_VECTORS + 1)
         for band in bands
-        if fits(chain, device, one := Parameters(_rows(vectors, device), vectors, band))
+        if fits(
+            chain,
+            device,
+            one := Parameters(rows_beside(vectors, device, most=_MOST_ROWS), vectors, band),
+        )
         and _panel_bytes(chain, one, device) <= _MOST_PANEL_BYTES
     ]
-
-
-def _rows(vectors: int, device: Device) -> int:
-    """As many as leave registers for the vectors, a value of X, and one for LLVM."""
-    return max(1, min(_MOST_ROWS, (device.vector_registers - vectors - 2) // vectors))
 
 
 def _panel_bytes(chain: Chain, parameters: Parameters, device: Device) -> int:
@@ -148,11 +146,7 @@ def _cost(chain: Chain, parameters: Parameters, device: Device) -> float:
     idle = math.ceil(tasks / device.threads) * device.threads / tasks
     lines = parameters.bands * (window.reach - min(window.reach, window.stride[0]))
     lines += height * min(window.reach, window.stride[0])  # more, where bands begin
-    cycles = sum(
-        count * rows / whole_vectors_efficiency(rows, parameters.vectors, device)
-        for count, rows in uneven(product.rows, parameters.rows)
-        if count
-    )
+    cycles = uneven_cycles(product.rows, parameters.rows, parameters.vectors, device)
     steps = product.count(product.reduced)
     kept = 4.0 * columns * (window.reach * chain.padded[1] + steps)
     far = 1.0 + _FAR_COST * max(0.0, math.log2(kept / _NEAR_CACHE_BYTES))

@@ -32,7 +32,7 @@ from tunebank.schedule.product import Product, as_product
 from tunebank.schedule.registers import (
     anchor_tiles,
     tile_efficiency,
-    whole_vectors_efficiency,
+    uneven_cycles,
 )
 from tunebank.schedule.tiles import uneven
 from tunebank.schedule.trace import Trace, one_step, whole_numbers
@@ -197,11 +197,8 @@ def _cost(product: Product, parameters: Parameters, device: Device) -> float:
     groups = product.groups(columns)
     tasks = product.count(product.shared) * groups * parameters.parts
     idle = math.ceil(tasks / device.threads) * device.threads / tasks
-    shares = [(count, rows) for count, rows in uneven(extent, parameters.rows) if count]
-    cycles = sum(
-        count * rows / whole_vectors_efficiency(rows, vectors, device) for count, rows in shares
-    )
-    rows = max(rows for _, rows in shares)
+    cycles = uneven_cycles(extent, parameters.rows, vectors, device)
+    rows = max(rows for count, rows in uneven(extent, parameters.rows) if count)
     read = (1.0 + _PANEL_COST / rows) * (1.0 + _X_COST / vectors)
     read *= max(1.0, _rows_in_a_set(product, rows) / _WAYS)
     size = 1.0 + _SIZE_COST * rows * vectors

@@ -24,7 +24,7 @@ from tvm import ir, tirx
 
 from tunebank.device import Device
 from tunebank.kernel import Kernel
-from tunebank.schedule.tiles import divisors
+from tunebank.schedule.tiles import divisors, uneven
 
 _PER_CYCLE = 2.0
 _LATENCY_CYCLES = 4.0
@@ -61,6 +61,20 @@ def whole_vectors_efficiency(rows: int, vectors: int, device: Device) -> float:
     efficiency = accumulators / _PER_CYCLE / cycles
     fits = accumulators + vectors + _SPARE_REGISTERS <= device.vector_registers
     return efficiency if fits else efficiency * _SPILL_EFFICIENCY
+
+
+def rows_beside(vectors: int, device: Device, *, most: int) -> int:
+    """As many rows as leave registers for the vectors, a value of X, and one for LLVM."""
+    return max(1, min(most, (device.vector_registers - vectors - _SPARE_REGISTERS) // vectors))
+
+
+def uneven_cycles(extent: int, rows: int, vectors: int, device: Device) -> float:
+    """Time of an extent in uneven tiles of whole vectors; at the peak rate it were the extent."""
+    return sum(
+        count * size / whole_vectors_efficiency(size, vectors, device)
+        for count, size in uneven(extent, rows)
+        if count
+    )
 
 
 def register_tiles(

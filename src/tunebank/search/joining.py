@@ -40,6 +40,8 @@ def _windows(model: Model, device: Device, *, winograd: bool) -> dict[Join, str]
 def _attentions(model: Model, device: Device) -> dict[Join, str]:
     """Of three kernels, in two steps: the first two, and these with the third."""
     found = possible_joins(model, attention.may_be_halves)
+    if not found:
+        return {}
     halves = {join: one.key for join, one in found.items()}
     rest = possible_joins(joined(model, halves), lambda first, _: first.key in halves.values())
     wholes = {join: one.key for join, one in rest.items() if attention.is_worthwhile(one, device)}

@@ -132,7 +132,7 @@ class _Reuse:
         matcher = Matcher(self._bank, exclude_sources=self._settings.exclude_sources)
         for kernel in self._model.kernels:
             donors: list[Donor] = []
-            is_joint = kernel.key in self._joins.values()  # donors schedule one of its two parts
+            is_joint = kernel.key in self._joins.values()  # donors schedule one of its parts
             if not interrupted and not is_joint:
                 try:
                     donors = matcher.donors(kernel)
