@@ -99,27 +99,30 @@ def test_equal_to_onnx_runtime(case):
     assert not operators(changed) & set(GATES)
 
 
-def test_batch_first_is_transposed():
+@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
+def test_batch_first_is_transposed(direction):
     rng = np.random.default_rng(0)
 
     def normal(*shape):
         return rng.standard_normal(shape).astype(np.float32)
 
     steps, batch, entering, hidden = 5, 2, 3, 4
-    weights = {"W": normal(1, 4 * hidden, entering), "R": normal(1, 4 * hidden, hidden)}
-    states = {"h0": normal(1, batch, hidden), "c0": normal(1, batch, hidden)}
+    count = 2 if direction == "bidirectional" else 1
+    weights = {"W": normal(count, 4 * hidden, entering), "R": normal(count, 4 * hidden, hidden)}
+    states = {"h0": normal(count, batch, hidden), "c0": normal(count, batch, hidden)}
+    attributes = {"hidden_size": hidden, "direction": direction}
     x = normal(steps, batch, entering)
     outputs = ["Y", "Y_h", "Y_c"]
     names = ["X", "W", "R", "", "", "h0", "c0"]
     first = model_of(
-        [helper.make_node("LSTM", names, outputs, hidden_size=hidden)],
+        [helper.make_node("LSTM", names, outputs, **attributes)],
         {"X": x, **states},
         outputs,
         weights,
     )
     turned = {name: value.transpose(1, 0, 2) for name, value in {"X": x, **states}.items()}
     last = model_of(
-        [helper.make_node("LSTM", names, outputs, hidden_size=hidden, layout=1)],
+        [helper.make_node("LSTM", names, outputs, **attributes, layout=1)],
         turned,
         outputs,
         weights,

@@ -92,6 +92,17 @@ def split() -> Kernel:
     return kernel(te.create_prim_func([x, first, second]))
 
 
+def taken_apart() -> Kernel:
+    """Three equal parts and a larger one, each a result."""
+    x = te.placeholder((4, 6, 40), "float32", name="x")
+
+    def part(begin: int, count: int) -> te.Tensor:
+        return te.compute((4, count, 40), lambda i, j, c: x[i, j + begin, c], f"part{begin}")
+
+    parts = [part(0, 1), part(1, 1), part(2, 1), part(3, 3)]
+    return kernel(te.create_prim_func([x, *parts]))
+
+
 def added_to_rows() -> Kernel:
     """The same row added to each."""
     x = te.placeholder((2, 9, 36), "float32", name="x")
@@ -110,6 +121,7 @@ WITH_PIECES: dict[str, Callable[[], Kernel]] = {
     "channels shuffled": channels_shuffled,
     "heads merged": heads_merged,
     "split": split,
+    "taken apart": taken_apart,
     "added to rows": added_to_rows,
 }
 

@@ -28,7 +28,7 @@ from tvm.tirx.script.builder import ir as T  # noqa: N812
 from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.kernel.expressions import loads
-from tunebank.schedule.boxes import Piece, taken_apart
+from tunebank.schedule.boxes import Box, Piece, taken_apart
 from tunebank.schedule.pointwise import (
     WORTH_THREADS,
     as_step,
@@ -43,6 +43,8 @@ KIND = "Pieces"
 
 _SOME = 3
 """Operations for each element."""
+_PER_COPY = 4
+"""Operations that take as long as to copy an element."""
 _WIDE = 4
 """Vectors that are computed side by side: one alone would wait for each of its operations."""
 
@@ -91,11 +93,30 @@ class _Pieces:
 
     @property
     def is_worthwhile(self) -> bool:
-        """Whether conditions or indices go away that loops would compute for each element."""
+        """Whether conditions or indices go away, or threads are not woken for each small result."""
         if any(len(result.pieces) > 1 for result in self.results):
             return True
         spreads = any(result.is_spread for result in self.results)
-        return self.is_in_rows and (self.reads_through or spreads)
+        return self.is_in_rows and (self.reads_through or spreads or len(self.results) > 1)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Pieces that lie side by side along the last axis, and where they are along the others."""
+
+    result: _Result
+    outer: Box
+    pieces: tuple[Piece, ...]
+
+    @property
+    def extents(self) -> list[int]:
+        """How many rows along each axis."""
+        return [end - begin for begin, end in self.outer]
+
+    @property
+    def length(self) -> int:
+        """Elements of a row, of all pieces."""
+        return sum(end - begin for *_, (begin, end) in (piece.box for piece in self.pieces))
 
 
 def pieces_trace(kernel: Kernel, *, clearly: bool) -> Trace | None:
@@ -109,9 +130,7 @@ def pieces_trace(kernel: Kernel, *, clearly: bool) -> Trace | None:
     found = _as_pieces(kernel)
     if found is None:
         return None
-    shapes = [result.buffer.shape for result in found.results]
-    elements = sum(math.prod(int(extent) for extent in shape) for shape in shapes)
-    is_sure = found.is_in_rows or kernel.flops >= _SOME * elements
+    is_sure = found.is_in_rows or _operations(kernel, found) >= _SOME
     return one_step(KIND) if is_sure or not clearly else None
 
 
@@ -126,9 +145,13 @@ def pieces_module(kernel: Kernel, device: Device) -> ir.IRModule:
         raise ValueError("no result in pieces")
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         parameters = begin_program(kernel)
-        for result in found.results:
-            for _, pieces in itertools.groupby(result.pieces, key=lambda piece: piece.box[:-1]):
-                _write(result, list(pieces), parameters, device.vector_lanes)
+        for _, rows in itertools.groupby(_rows(found), key=lambda one: one.extents):
+            _write(
+                list(rows),
+                parameters,
+                device.vector_lanes,
+                work=_operations(kernel, found) / _PER_COPY,
+            )
     return ir.IRModule({"main": builder.get()})
 
 
@@ -152,25 +175,40 @@ def _as_pieces(kernel: Kernel) -> _Pieces | None:
     return found if all(result.pieces for result in results) and found.is_worthwhile else None
 
 
+def _rows(found: _Pieces) -> Iterator[_Rows]:
+    for result in found.results:
+        for outer, pieces in itertools.groupby(result.pieces, key=lambda piece: piece.box[:-1]):
+            yield _Rows(result, outer, tuple(pieces))
+
+
+def _operations(kernel: Kernel, found: _Pieces) -> float:
+    """For each element."""
+    return kernel.flops / sum(math.prod(map(int, one.buffer.shape)) for one in found.results)
+
+
 def _write(
-    result: _Result, pieces: Sequence[Piece], parameters: Mapping[Any, Any], lanes: int
+    alike: Sequence[_Rows], parameters: Mapping[Any, Any], lanes: int, *, work: float
 ) -> None:
-    """Computes pieces that lie side by side along the last axis, row by row, in vectors."""
-    *outer, _ = pieces[0].box
-    extents = [end - begin for begin, end in outer]
-    count = math.prod(extents) * sum(end - begin for *_, (begin, end) in (p.box for p in pieces))
-    loop = T.parallel if count >= WORTH_THREADS else T.serial
+    """Computes rows of equal extents in one loop, each row in vectors.
+
+    `work` is the time that an element takes, relative to that of a copy.
+    """
+    extents = alike[0].extents
+    elements = math.prod(extents) * sum(rows.length for rows in alike)
+    loop = T.parallel if elements * max(work, 1.0) >= WORTH_THREADS else T.serial
     with loop(0, math.prod(extents)) as number:
         inner = unravelled(number, extents)
-        row = [begin + at for (begin, _), at in zip(outer, inner, strict=True)]
-        for piece in pieces:
-            start, length = 0, piece.box[-1][1]
-            for width in _widths(lanes):
-                count = (length - start) // width
-                if count:
-                    with T.serial(0, count) as group, T.vectorized(0, width) as lane:
-                        _store(result, piece, [*row, start + group * width + lane], parameters)
-                start += count * width
+        for rows in alike:
+            row = [begin + at for (begin, _), at in zip(rows.outer, inner, strict=True)]
+            for piece in rows.pieces:
+                start, length = 0, piece.box[-1][1]
+                for width in _widths(lanes):
+                    count = (length - start) // width
+                    if count:
+                        with T.serial(0, count) as group, T.vectorized(0, width) as lane:
+                            place = [*row, start + group * width + lane]
+                            _store(rows.result, piece, place, parameters)
+                    start += count * width
 
 
 def _store(

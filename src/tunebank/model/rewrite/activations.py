@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
+from typing import Any
 
 import onnx
 
@@ -11,8 +12,23 @@ from tunebank.errors import ModelError
 from tunebank.model.rewrite.graph import described
 from tunebank.model.rewrite.replacement import Replacement
 
-Activation = Callable[[Replacement, str, int], str]
-"""Appends the activation of a value of the given data type; returns its result's name."""
+
+@dataclass(frozen=True)
+class Activation:
+    """An activation with its parameters.
+
+    Attributes:
+        write: appends its nodes; takes the parameters and what a call takes.
+        parameters: such as alpha and beta.
+    """
+
+    write: Callable[..., str]
+    parameters: tuple[Any, ...]
+
+    def __call__(self, new: Replacement, x: str, elem_type: int) -> str:
+        """Appends the activation of a value of a data type; returns its result's name."""
+        return self.write(*self.parameters, new, x, elem_type)
+
 
 _PLAIN = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid"}
 _PLAIN |= {"softsign": "Softsign", "softplus": "Softplus"}
@@ -33,14 +49,14 @@ def activation_of(
     """
     key = name.lower()
     if key in _PLAIN:
-        return partial(_plain, _PLAIN[key])
+        return Activation(_plain, (_PLAIN[key],))
     if key in _WITH_ALPHA:
         operator, default = _WITH_ALPHA[key]
-        return partial(_with_alpha, operator, _next(alphas, default))
+        return Activation(_with_alpha, (operator, _next(alphas, default)))
     if key in _AFFINE_DEFAULTS:
         alpha, beta = _AFFINE_DEFAULTS[key]
         written = {"affine": _affine, "scaledtanh": _scaled_tanh, "hardsigmoid": _hard_sigmoid}
-        return partial(written[key], _next(alphas, alpha), _next(betas, beta))
+        return Activation(written[key], (_next(alphas, alpha), _next(betas, beta)))
     raise ModelError(f"{described(node)}: unknown activation {name!r}; ONNX has none of that name")
 
 

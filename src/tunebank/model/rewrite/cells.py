@@ -50,33 +50,35 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Direction:
-    """The weights of one direction, and its activations.
+class Weights:
+    """The weights of a step, and its activations. Of two directions all have a dimension before.
 
     Attributes:
         recurrence: Rᵀ (H, G·H).
-        bias: that of the recurrence (G·H), or None; GRU needs it apart from the input's.
-        peephole: P (3·H), or None.
+        bias: that of the recurrence (1, G·H), or None; GRU needs it apart from the input's.
+        peephole: P (1, 3·H), or None.
         activations: in the order of the node's attribute.
+        axis: the last one, of gates side by side.
     """
 
     recurrence: str
     bias: str | None
     peephole: str | None
     activations: tuple[Activation, ...]
+    axis: int
 
 
 Step = Callable[[str, str, str], tuple[str, str]]
 """(X·Wᵀ + b of this step, h, c) → (h, c); c is "" where the layer has none."""
 
 
-def step_of(layer: Layer, weights: Direction, new: Replacement) -> Step:
-    """How one step of a direction is written."""
+def step_of(layer: Layer, weights: Weights, new: Replacement) -> Step:
+    """How one step is written."""
     cells = {"LSTM": _lstm_step, "GRU": _gru_step, "RNN": _rnn_step}
     return cells[layer.kind](layer, weights, new)
 
 
-def _rnn_step(layer: Layer, weights: Direction, new: Replacement) -> Step:
+def _rnn_step(layer: Layer, weights: Weights, new: Replacement) -> Step:
     (f,) = weights.activations
 
     def step(x: str, h: str, c: str) -> tuple[str, str]:
@@ -86,14 +88,14 @@ def _rnn_step(layer: Layer, weights: Direction, new: Replacement) -> Step:
     return step
 
 
-def _lstm_step(layer: Layer, weights: Direction, new: Replacement) -> Step:
+def _lstm_step(layer: Layer, weights: Weights, new: Replacement) -> Step:
     f, g, h_act = weights.activations
     peepholes = None
     if weights.peephole:
-        peepholes = new.split(weights.peephole, 0, [layer.hidden] * 3)  # of i, o, f
+        peepholes = new.split(weights.peephole, weights.axis, [layer.hidden] * 3)  # of i, o, f
 
     def gate(total: str, number: int, c: str, peephole: int | None, act: Activation) -> str:
-        part = _gate(total, number, layer, new)
+        part = _gate(total, number, layer, weights.axis, new)
         if peepholes is not None and peephole is not None:
             part = new.op("Add", part, new.op("Mul", peepholes[peephole], c))
         return act(new, _clipped(part, layer, new), layer.elem_type)
@@ -113,13 +115,16 @@ def _lstm_step(layer: Layer, weights: Direction, new: Replacement) -> Step:
     return step
 
 
-def _gru_step(layer: Layer, weights: Direction, new: Replacement) -> Step:
+def _gru_step(layer: Layer, weights: Weights, new: Replacement) -> Step:
     f, g = weights.activations
     hidden = layer.hidden
     if layer.linear_before_reset:
         gates, candidate = weights.recurrence, ""
     else:
-        gates, candidate = new.split(weights.recurrence, 1, [2 * hidden, hidden])
+        gates, candidate = new.split(weights.recurrence, weights.axis, [2 * hidden, hidden])
+
+    def gate(total: str, number: int) -> str:
+        return _gate(total, number, layer, weights.axis, new)
 
     def act(total: str, activation: Activation) -> str:
         return activation(new, _clipped(total, layer, new), layer.elem_type)
@@ -129,31 +134,27 @@ def _gru_step(layer: Layer, weights: Direction, new: Replacement) -> Step:
             return total
         if part is None:
             return new.op("Add", total, weights.bias)
-        return new.op("Add", total, new.slice(weights.bias, 0, part.start, part.stop))
+        return new.op("Add", total, new.slice(weights.bias, weights.axis, part.start, part.stop))
 
     def step(x: str, h: str, c: str) -> tuple[str, str]:
         whole = None if layer.linear_before_reset else slice(0, 2 * hidden)
         product = biased(new.op("MatMul", h, gates), whole)
-        update = act(_added_gate(x, product, 0, layer, new), f)
-        reset = act(_added_gate(x, product, 1, layer, new), f)
+        update = act(new.op("Add", gate(x, 0), gate(product, 0)), f)
+        reset = act(new.op("Add", gate(x, 1), gate(product, 1)), f)
         if layer.linear_before_reset:
-            inner = new.op("Mul", reset, _gate(product, 2, layer, new))
+            inner = new.op("Mul", reset, gate(product, 2))
         else:
             inner = new.op("MatMul", new.op("Mul", reset, h), candidate)
             inner = biased(inner, slice(2 * hidden, 3 * hidden))
-        fresh = act(new.op("Add", _gate(x, 2, layer, new), inner), g)
+        fresh = act(new.op("Add", gate(x, 2), inner), g)
         # (1 - z)·n + z·h with one product less
         return new.op("Add", fresh, new.op("Mul", update, new.op("Sub", h, fresh))), ""
 
     return step
 
 
-def _added_gate(x: str, product: str, number: int, layer: Layer, new: Replacement) -> str:
-    return new.op("Add", _gate(x, number, layer, new), _gate(product, number, layer, new))
-
-
-def _gate(total: str, number: int, layer: Layer, new: Replacement) -> str:
-    return new.slice(total, 1, number * layer.hidden, (number + 1) * layer.hidden)
+def _gate(total: str, number: int, layer: Layer, axis: int, new: Replacement) -> str:
+    return new.slice(total, axis, number * layer.hidden, (number + 1) * layer.hidden)
 
 
 def _clipped(total: str, layer: Layer, new: Replacement) -> str:

@@ -7,7 +7,7 @@ of the same operators on the same shapes, and so of the same few kernels.
     X (T, B, I) ─▶ X·Wᵀ + b (T, B, G·H) ─split─▶ step 0 ─h,c─▶ step 1 ─▶ … ─▶ Y (T, D, B, H)
 
 T is time, B the batch, I and H the sizes of input and state, G the number of gates (4, 3, 1),
-D the number of directions.
+D the number of directions; two of them take their steps together, see `tracks.py`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import onnx
 
 from tunebank.errors import ModelError
 from tunebank.model.rewrite.activations import Activation, activation_of
-from tunebank.model.rewrite.cells import Direction, Layer, Step, step_of
+from tunebank.model.rewrite.cells import Layer, Step, Weights, step_of
 from tunebank.model.rewrite.graph import Graph, attributes_of, described
 from tunebank.model.rewrite.replacement import Replacement
-from tunebank.model.rewrite.sequence import concat_many, split_many
+from tunebank.model.rewrite.tracks import REVERSING_OPSET, Track
 
 MAX_STEPS = 1024
 """Time steps of a sequence times directions that are unrolled: each adds some 10 nodes."""
@@ -47,15 +47,17 @@ def unroll_recurrent(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bo
     layer = _layer(node, graph, attributes)
     x = new.transpose(given["X"], [1, 0, 2]) if batch_first else given["X"]
     x = new.reshape(x, [layer.steps * layer.batch, layer.entering])
-    masks = _masks(given["sequence_lens"], layer, graph, new)
+    lasting = _lasting(given["sequence_lens"], layer, graph, new)
     sequences, hiddens, cells = [], [], []
-    for index, direction in enumerate(layer.directions):
-        weights, projected = _direction(given, index, x, layer, node, graph, new)
-        h = _initial(given["initial_h"], index, layer, batch_first, new)
-        c = _initial(given["initial_c"], index, layer, batch_first, new)
+    for track, activations in _tracks(node, layer, new):
+        entering, weights = _weights(given, track, activations, x)
+        masks = track.steps([lasting] * len(entering), 1) if lasting else None
+        h = _initial(given["initial_h"], track, batch_first)
+        c = _initial(given["initial_c"], track, batch_first)
         step = step_of(layer, weights, new)
-        states, h, c = _run(step, projected, h, c, masks, direction == "reverse", layer, new)
-        sequences.append(states)
+        steps = track.steps(entering, layer.gates * layer.hidden)
+        states, h, c = _run(step, steps, h, c, masks, layer, new)
+        sequences.append(track.sequence(states))
         hiddens.append(h)
         cells.append(c)
     _write_outputs(node, graph, new, layer, batch_first, (sequences, hiddens, cells))
@@ -87,41 +89,41 @@ def _layer(node: onnx.NodeProto, graph: Graph, attributes: dict[str, Any]) -> La
     )
 
 
-def _direction(
-    given: dict[str, str],
-    index: int,
-    x: str,
-    layer: Layer,
-    node: onnx.NodeProto,
-    graph: Graph,
-    new: Replacement,
-) -> tuple[Direction, list[str]]:
-    """Weights of a direction, and what each step takes from the input (B, G·H)."""
-    width = layer.gates * layer.hidden
-    weight = new.transpose(_of_direction(given["W"], index, layer, new), [1, 0])
-    recurrence = new.transpose(_of_direction(given["R"], index, layer, new), [1, 0])
-    bias = _of_direction(given["B"], index, layer, new) if given["B"] else None
-    projected = new.op("MatMul", x, weight)
+def _tracks(
+    node: onnx.NodeProto, layer: Layer, new: Replacement
+) -> list[tuple[Track, tuple[Activation, ...]]]:
+    """Which directions go together, with their activations: both, if these are the same."""
+    each = [_activations(node, index, layer) for index in range(len(layer.directions))]
+    if len(each) > 1 and each[0] == each[1] and new.graph.opset >= REVERSING_OPSET:
+        return [(Track((0, 1), layer, new), each[0])]
+    return [(Track((index,), layer, new), one) for index, one in enumerate(each)]
+
+
+def _weights(
+    given: dict[str, str], track: Track, activations: tuple[Activation, ...], x: str
+) -> tuple[list[str], Weights]:
+    """What each direction takes from the input (T·B, G·H), and the weights of a step."""
+    layer, new, lead = track.layer, track.new, track.lead
+    width, count = layer.gates * layer.hidden, len(track.directions)
+    weight = new.reshape(track.part_of(given["W"]), [count * width, layer.entering])
+    recurrence = new.reshape(track.part_of(given["R"]), [*lead, width, layer.hidden])
+    projected = new.op("MatMul", x, new.transpose(weight, [1, 0]))
     inner = None
-    if bias is not None:
-        outer, inner = new.split(bias, 0, [width, width])
-        projected = new.op("Add", projected, outer)
+    if given["B"]:
+        outer, inner = new.split(track.part_of(given["B"]), 1, [width, width])
+        projected = new.op("Add", projected, new.reshape(outer, [count * width]))
         if layer.kind != "GRU":  # there the bias of the recurrence may lie behind the reset gate
-            projected, inner = new.op("Add", projected, inner), None
-    weights = Direction(
-        recurrence=recurrence,
-        bias=inner,
-        peephole=_of_direction(given["P"], index, layer, new) if given["P"] else None,
-        activations=_activations(node, index, layer),
+            projected = new.op("Add", projected, new.reshape(inner, [count * width]))
+            inner = None
+    peephole = track.part_of(given["P"]) if given["P"] else None
+    weights = Weights(
+        recurrence=new.transpose(recurrence, [0, 2, 1] if lead else [1, 0]),
+        bias=inner and new.reshape(inner, [*lead, 1, width]),
+        peephole=peephole and new.reshape(peephole, [*lead, 1, 3 * layer.hidden]),
+        activations=activations,
+        axis=len(lead) + 1,
     )
-    return weights, split_many(new, projected, layer.steps, extent=layer.batch)
-
-
-def _of_direction(weights: str, index: int, layer: Layer, new: Replacement) -> str:
-    """A direction's part of weights whose first dimension counts directions."""
-    if len(layer.directions) > 1:
-        weights = new.slice(weights, 0, index, index + 1)
-    return new.squeeze(weights, [0])
+    return new.split(projected, 1, [width] * count), weights
 
 
 def _activations(node: onnx.NodeProto, index: int, layer: Layer) -> tuple[Activation, ...]:
@@ -138,56 +140,53 @@ def _activations(node: onnx.NodeProto, index: int, layer: Layer) -> tuple[Activa
     return tuple(chosen[index * count : (index + 1) * count])
 
 
-def _initial(state: str, index: int, layer: Layer, batch_first: bool, new: Replacement) -> str:
-    """A direction's state before the first step (B, H)."""
+def _initial(state: str, track: Track, batch_first: bool) -> str:
+    """A track's state before the first step ([2,] B, H)."""
+    layer, new = track.layer, track.new
+    shape = [*track.lead, layer.batch, layer.hidden]
     if not state:
-        zero = new.scalar(0.0, layer.elem_type)
-        return new.op("Expand", zero, new.ints([layer.batch, layer.hidden]))
-    axis = 1 if batch_first else 0
-    if len(layer.directions) > 1:
-        state = new.slice(state, axis, index, index + 1)
-    return new.reshape(state, [layer.batch, layer.hidden])
+        return new.op("Expand", new.scalar(0.0, layer.elem_type), new.ints(shape))
+    if batch_first:
+        state = new.transpose(state, [1, 0, 2])
+    return new.reshape(track.part_of(state), shape)
 
 
-def _masks(lengths: str, layer: Layer, graph: Graph, new: Replacement) -> list[str] | None:
-    """For each step, which sequences of the batch last so long (B, 1); None if all are full."""
+def _lasting(lengths: str, layer: Layer, graph: Graph, new: Replacement) -> str:
+    """Whether each sequence of the batch lasts so long (T·B, 1); "" if all are full."""
     if not lengths:
-        return None
+        return ""
     known = graph.constant(lengths)
     if known is not None and (known >= layer.steps).all():
-        return None
+        return ""
     column = new.unsqueeze(lengths, [1])
     lasting = new.op("Less", new.constant(list(range(layer.steps)), "int32"), column)  # (B, T)
-    flat = new.reshape(new.transpose(lasting, [1, 0]), [layer.steps * layer.batch, 1])
-    return split_many(new, flat, layer.steps, extent=layer.batch)
+    return new.reshape(new.transpose(lasting, [1, 0]), [layer.steps * layer.batch, 1])
 
 
 def _run(
     step: Step,
-    projected: list[str],
+    entering: list[str],
     h: str,
     c: str,
     masks: list[str] | None,
-    backwards: bool,
     layer: Layer,
     new: Replacement,
 ) -> tuple[list[str], str, str]:
-    """All steps of a direction: states in the order of time, and the last h and c.
+    """All steps of a track: the states after each, and the last h and c.
 
     Beyond the end of a sequence its state stays as it is, and its output is 0. Backwards
     that comes first, so that the sequence starts at its own last step.
     """
-    states = [""] * layer.steps
-    order = range(layer.steps)
-    for time in reversed(order) if backwards else order:
-        next_h, next_c = step(projected[time], h, c)
+    states = []
+    for number, x in enumerate(entering):
+        next_h, next_c = step(x, h, c)
         if masks is None:
-            states[time] = next_h
+            states.append(next_h)
         else:
             zero = new.scalar(0.0, layer.elem_type)
-            states[time] = new.op("Where", masks[time], next_h, zero)
-            next_h = new.op("Where", masks[time], next_h, h)
-            next_c = new.op("Where", masks[time], next_c, c) if next_c else ""
+            states.append(new.op("Where", masks[number], next_h, zero))
+            next_h = new.op("Where", masks[number], next_h, h)
+            next_c = new.op("Where", masks[number], next_c, c) if next_c else ""
         h, c = next_h, next_c
     return states, h, c
 
@@ -198,19 +197,20 @@ def _write_outputs(
     new: Replacement,
     layer: Layer,
     batch_first: bool,
-    results: tuple[list[list[str]], list[str], list[str]],
+    results: tuple[list[str], list[str], list[str]],
 ) -> None:
     """Y (T, D, B, H), Y_h and Y_c (D, B, H); batch first: (B, T, D, H) and (B, D, H)."""
     sequences, *lasts = results
     if graph.is_wanted(node, 0):
-        shape = [layer.steps, 1, layer.batch, layer.hidden]
-        parts = [new.reshape(concat_many(new, states, 0), shape) for states in sequences]
-        y = new.concat(parts, 1)
+        y = new.concat(sequences, 1)
         perm = [2, 0, 1, 3] if batch_first else None
         new.transpose(y, perm, out=node.output[0]) if perm else new.identity(y, node.output[0])
     for index, states in enumerate(lasts, start=1):
         if not graph.is_wanted(node, index):
             continue
-        axis = 1 if batch_first else 0
-        parts = [new.unsqueeze(state, [axis]) for state in states]
-        new.op("Concat", *parts, axis=axis, out=node.output[index])
+        shape = [len(layer.directions), layer.batch, layer.hidden]
+        last = new.reshape(new.concat(states, 0), shape)
+        if batch_first:
+            new.transpose(last, [1, 0, 2], out=node.output[index])
+        else:
+            new.identity(last, node.output[index])
