@@ -32,6 +32,17 @@ def write_small_network(folder: Path, *, repeated: int = 3) -> Path:
     return path
 
 
+def write_dense_network(path: Path, *, repeated: int) -> Path:
+    """(8, 48) → (8, 10), hidden layers of one shape: few kernels, and quick to tune."""
+    g = GraphBuilder(seed=7)
+    x = "x"
+    for _ in range(repeated):
+        x = g.op("Relu", g.dense(x, 48, 48))
+    x = g.op("Softmax", g.dense(x, 48, 10))
+    onnx.save(g.finish("dense", x, input_shape=(8, 48), output_shape=(8, 10)), str(path))
+    return path
+
+
 def write_separable_network(
     folder: Path,
     *,
