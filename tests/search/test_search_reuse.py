@@ -300,3 +300,19 @@ def test_progress_is_reported_after_each_batch(bank: Bank, device: Device) -> No
     assert reports[-1].kernels_us == pytest.approx(plan.kernels_us)
     totals = [one.kernels_us for one in reports if one.kernels_us is not None]
     assert totals == sorted(totals, reverse=True)
+
+
+def test_parameters_of_our_own_programs_are_refined(device: Device) -> None:
+    one = kernel(matmul(m=197, n=197, k=64))
+
+    def latency_us(candidate: Scheduled) -> float:
+        step = candidate.trace.instructions[0]
+        return 10.0 + abs(step.attributes[0] - 5) if step.kind == "Panels" else 100.0
+
+    fake = FakeMeasurer(latency_us)
+    plan = reuse(model_of(one), SqlBank("sqlite://"), device, fake, ENOUGH)
+    choice = plan.choices[one.key]
+    assert choice.untuned_us is not None
+    assert choice.untuned_us > 10.0, "five rows are not the default"
+    assert (choice.latency_us, choice.origin) == (10.0, "refine")
+    assert len({candidate.trace.identity for candidate in fake.measured}) == len(fake.measured)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
 from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.measure import Measurement
-from tunebank.schedule import Scheduled, Space
+from tunebank.schedule import IllegalScheduleError, Scheduled, Space, Trace
 from tunebank.schedule.estimate import expected_octaves
 from tunebank.search.candidates import Candidates, Proposal
 from tunebank.search.evolution import REFINE, CostModel, Evolution
+from tunebank.search.neighbours import neighbours
 from tunebank.search.plan import Choice, MatchLevel
 from tunebank.transfer import Candidate, Donor
 
@@ -76,6 +78,7 @@ class KernelSearch:
         self._tried: set[object] = set()
         self._best: Chosen | None = None
         self._parent: Chosen | None = None
+        self._neighbours: deque[Trace] = deque()
         self._untuned_us: float | None = None
         self._failures: list[Proposal] = []
         self.stale_rounds = 0
@@ -103,7 +106,12 @@ class KernelSearch:
 
     @property
     def can_refine(self) -> bool:
-        """Whether a schedule with decisions to vary is the best, or not far behind."""
+        """Whether there may be something to vary that is the best, or not far behind."""
+        return bool(self._neighbours) or self._can_evolve
+
+    @property
+    def _can_evolve(self) -> bool:
+        """Whether a schedule of MetaSchedule's space is the best, or not far behind."""
         parent_us = self._parent.latency_us if self._parent is not None else None
         if self.kernel.anchor is None or parent_us is None or self.best_us is None:
             return False
@@ -145,6 +153,7 @@ class KernelSearch:
                 self._parent = Chosen(proposal, result)
             if result.checked and _is_faster(latency, self._best):
                 self._best = Chosen(proposal, result)
+                self._neighbours = deque(neighbours(proposal.scheduled.trace))
         if self._evolution is not None:
             self._evolution.observe([(p.scheduled, result) for p, result in measured])
         improved = before is None or (self.best_us or before) < 0.98 * before
@@ -226,6 +235,24 @@ class KernelSearch:
         )
 
     def _refinements(self, count: int) -> list[Proposal]:
+        beside = islice(self._beside_the_best(), count)
+        donor = self._best.proposal.donor if self._best and self._best.proposal else None
+        proposals = [Proposal(scheduled, "refine", donor) for scheduled in beside]
+        if self._can_evolve and len(proposals) < count:
+            proposals += self._evolved(count - len(proposals))
+        return proposals
+
+    def _beside_the_best(self) -> Iterator[Scheduled]:
+        """Programs of our own with other parameters."""
+        while self._neighbours:
+            try:
+                scheduled = self._space.apply(self._neighbours.popleft())
+            except IllegalScheduleError:
+                continue
+            if self._candidates.is_new(scheduled):
+                yield scheduled
+
+    def _evolved(self, count: int) -> list[Proposal]:
         if self._evolution is None:
             self._evolution = Evolution(self.kernel, self._device, self._cost_model, REFINE)
             self._evolution.observe([(p.scheduled, result) for p, result in self._measured])
