@@ -15,6 +15,7 @@ import onnxruntime
 import pytest
 
 import tunebank
+from networks import write_dense_network
 from small_nets import INPUT_SHAPE, write_conv_net
 from tunebank import api
 from tunebank.bank import SqlBank
@@ -202,7 +203,8 @@ def test_target_that_this_machine_lacks(
     assert result.latency_ms is None
 
 
-def test_tune_fills_the_bank(model: Path, bank: list[str], tmp_path: Path) -> None:
+def test_tune_fills_the_bank(bank: list[str], tmp_path: Path) -> None:
+    model = write_dense_network(tmp_path / "dense.onnx", repeated=1)
     result = api.tune_model(model, banks=bank, trials_per_kernel=2, source="mine")
     assert result.measured > 0
     records = list(SqlBank(bank[0]).find(status=None))

@@ -10,7 +10,7 @@ from tvm import tirx
 from programs import kernel, matmul, softmax
 from tunebank.device import Device
 from tunebank.schedule import Space
-from tunebank.schedule.panels import Parameters, to_trace
+from tunebank.schedule.panels import Parameters
 from tunebank.schedule.reference import reference_module
 from tunebank.schedule.rows import rows_trace
 
@@ -38,7 +38,7 @@ def test_large_buffers_are_not(device: Device) -> None:
 @pytest.mark.parametrize(("k", "is_far"), [(16, False), (512, True)])
 def test_weights_are_asked_for_ahead(k: int, is_far: bool, device: Device) -> None:
     target = kernel(matmul(m=37, n=64, k=k).with_attr("layout_free_buffers", [1]))
-    scheduled = Space(target, device).apply(to_trace(Parameters(6, 1, 1)))
+    scheduled = Space(target, device).apply(Parameters(6, 1, 1).trace)
     assert (PREFETCH in code(scheduled.module, device)) == is_far
 
 

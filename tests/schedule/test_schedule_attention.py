@@ -20,8 +20,6 @@ from tunebank.schedule.attention import (
     attention_traces,
     fits,
     is_worthwhile,
-    parameters_of,
-    to_trace,
 )
 from tunebank.schedule.trace import one_step
 from tunebank.search.joining import worthwhile_joins
@@ -48,7 +46,7 @@ def check(kernel: Kernel, device: Device, measurer: LocalMeasurer, *given: int) 
     assert found is not None
     one = Parameters(*given)
     assert fits(found, device, one)
-    (result,) = measurer.measure([Space(kernel, device).apply(to_trace(one))], best_us={})
+    (result,) = measurer.measure([Space(kernel, device).apply(one.trace)], best_us={})
     assert (result.status, result.error) == ("ok", None)
     assert result.checked
 
@@ -146,4 +144,4 @@ def test_traces_come_back_from_their_text(tmp_path: Path, device: Device) -> Non
     (first, *_) = attention_traces(joint_kernel(write_attention_network(tmp_path), device), device)
     again = Trace.from_text(first.text)
     assert again.identity == first.identity
-    assert parameters_of(again) == parameters_of(first)
+    assert Parameters.of(again) == Parameters.of(first)

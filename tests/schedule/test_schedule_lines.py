@@ -20,8 +20,6 @@ from tunebank.schedule.lines import (
     fits,
     is_worthwhile,
     lines_traces,
-    parameters_of,
-    to_trace,
 )
 from tunebank.schedule.trace import one_step
 
@@ -89,7 +87,7 @@ def check(kernel: Kernel, device: Device, measurer: LocalMeasurer, *given: int) 
     assert chain is not None
     one = Parameters(*given)
     assert fits(chain, device, one)
-    (result,) = measurer.measure([Space(kernel, device).apply(to_trace(one))], best_us={})
+    (result,) = measurer.measure([Space(kernel, device).apply(one.trace)], best_us={})
     assert (result.status, result.error) == ("ok", None)
     assert result.checked
 
@@ -157,4 +155,4 @@ def test_traces_come_back_from_their_text(tmp_path: Path, device: Device) -> Non
     (first, *_) = lines_traces(joint_kernel(network(tmp_path, WINDOWS["3x3"]), device), device)
     again = Trace.from_text(first.text)
     assert again.identity == first.identity
-    assert parameters_of(again) == parameters_of(first)
+    assert Parameters.of(again) == Parameters.of(first)

@@ -32,8 +32,6 @@ from tunebank.schedule.panels import (
     is_by_lines,
     lines_of_a_pass,
     panels_traces,
-    parameters_of,
-    to_trace,
 )
 from tunebank.schedule.product import as_product
 from tunebank.schedule.tiles import uneven
@@ -94,7 +92,7 @@ def test_the_numbers_are_the_kernel_s(
         max(1, min(vectors, columns // device.vector_lanes)),
         min(parts, found.count(found.others)),
     )
-    (result,) = measurer.measure([Space(target, device).apply(to_trace(one))], best_us={})
+    (result,) = measurer.measure([Space(target, device).apply(one.trace)], best_us={})
     assert (result.status, result.error) == ("ok", None)
     assert result.checked
 
@@ -104,7 +102,7 @@ def test_the_numbers_where_lines_follow_each_other(
     parts: int, device: Device, measurer: LocalMeasurer
 ) -> None:
     func = conv2d(batch=2, size=6, cin=16, cout=64, window=1, epilogue=("bias", "relu"))
-    scheduled = Space(constant(func), device).apply(to_trace(Parameters(5, 1, parts)))
+    scheduled = Space(constant(func), device).apply(Parameters(5, 1, parts).trace)
     (result,) = measurer.measure([scheduled], best_us={})
     assert (result.status, result.error) == ("ok", None)
     assert result.checked
@@ -183,7 +181,7 @@ def test_lines_follow_each_other_in_1x1_convolutions(device: Device) -> None:
     ]  # fmt: skip
     assert panels_traces(target, device, clearly=True) == [], "donors know such better"
     (first, *_) = panels_traces(target, device, clearly=False)
-    assert lines_of_a_pass(found, parameters_of(first)) > 1
+    assert lines_of_a_pass(found, Parameters.of(first)) > 1
     for changes in ({"window": 3}, {"stride": 2}):
         other = as_product(constant(conv2d(**{"size": 6, "window": 1, **changes})))
         assert other is not None
@@ -194,7 +192,7 @@ def test_rows_a_page_apart_are_few_in_a_tile(device: Device) -> None:
     """They would push each other out of the nearest cache."""
     apart, side_by_side = (constant(matmul(m=126, n=192, k=k)) for k in (1024, 1008))
     rows = [
-        parameters_of(panels_traces(one, device, clearly=True)[0]).rows
+        Parameters.of(panels_traces(one, device, clearly=True)[0]).rows
         for one in (apart, side_by_side)
     ]
     assert rows[0] <= 8 < rows[1]
@@ -233,7 +231,7 @@ def test_traces_come_back_from_their_text(device: Device) -> None:
     (first, *_) = panels_traces(KERNELS["heads"](), device, clearly=True)
     again = Trace.from_text(first.text)
     assert again.identity == first.identity
-    assert parameters_of(again) == parameters_of(first)
+    assert Parameters.of(again) == Parameters.of(first)
 
 
 def test_what_is_larger_stays_where_it_is(device: Device) -> None:
@@ -245,5 +243,5 @@ def test_what_is_larger_stays_where_it_is(device: Device) -> None:
         assert product is not None
         assert is_by_lines(product) == by_lines
         for trace in panels_traces(target, device, clearly=False):
-            parts = parameters_of(trace).parts
+            parts = Parameters.of(trace).parts
             assert not by_lines or parts % device.threads == 0

@@ -14,7 +14,6 @@ from tunebank.schedule.panels import (
     KIND,
     Parameters,
     panels_traces,
-    to_trace,
 )
 from tunebank.schedule.product import as_product
 
@@ -96,7 +95,7 @@ def test_the_numbers_are_the_kernel_s(
     columns = found.extents[found.column]
     vectors = vectors if columns % (vectors * device.vector_lanes) == 0 else 1
     one = Parameters(rows, vectors, min(parts, found.count(found.others)))
-    (result,) = measurer.measure([Space(target, device).apply(to_trace(one))], best_us={})
+    (result,) = measurer.measure([Space(target, device).apply(one.trace)], best_us={})
     assert (result.status, result.error) == ("ok", None)
     assert result.checked
 
@@ -119,7 +118,7 @@ def test_not_on_a_cpu_without_the_instruction() -> None:
     target = products()
     assert panels_traces(target, older, clearly=True) == []
     with pytest.raises(IllegalScheduleError):
-        Space(target, older).apply(to_trace(Parameters(6, 1, 1)))
+        Space(target, older).apply(Parameters(6, 1, 1).trace)
 
 
 OTHERS = {

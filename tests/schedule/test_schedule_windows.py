@@ -103,6 +103,21 @@ def taken_apart() -> Kernel:
     return kernel(te.create_prim_func([x, *parts]))
 
 
+def steps_in_a_row(count: int) -> Kernel:
+    """Each reads the one before it five times; two parts of the last are the results."""
+    last = x = te.placeholder((4, 32), "float32", name="x")
+
+    def after(b: te.Tensor) -> te.Tensor:
+        squared = lambda at: b[at] * b[at]  # noqa: E731
+        return te.compute(b.shape, lambda *at: squared(at) * 0.5 + b[at] / (squared(at) + 2.0))
+
+    for _ in range(count):
+        last = after(last)
+    first = te.compute((4, 20), lambda i, j: last[i, j], "first")
+    second = te.compute((4, 12), lambda i, j: last[i, j + 20], "second")
+    return kernel(te.create_prim_func([x, first, second]))
+
+
 def added_to_rows() -> Kernel:
     """The same row added to each."""
     x = te.placeholder((2, 9, 36), "float32", name="x")
@@ -123,6 +138,7 @@ WITH_PIECES: dict[str, Callable[[], Kernel]] = {
     "split": split,
     "taken apart": taken_apart,
     "added to rows": added_to_rows,
+    "steps in a row": lambda: steps_in_a_row(4),
 }
 
 
@@ -150,6 +166,9 @@ def test_the_numbers_of_pieces(name: str, device: Device, measurer: LocalMeasure
     assert chosen is not None
     assert chosen.trace.instructions[0].kind == PIECES
     assert is_right(one, PIECES, device, measurer)
+    again = WITH_PIECES[name]()
+    assert again == one
+    Space(again, device).apply(one_step(PIECES))  # its buffers are others
 
 
 def test_a_large_pooling_has_it_by_default_and_a_convolution_tries_it(device: Device) -> None:
@@ -188,14 +207,6 @@ def test_a_stranger_s_parameters_are_refused(
 
 
 def test_what_would_be_computed_too_often_has_none(device: Device) -> None:
-    """Each step reads the one before it four times."""
-
-    def after(b: te.Tensor) -> te.Tensor:
-        return te.compute(b.shape, lambda i, j: b[i, j] * b[i, j] + b[i, j] / (b[i, j] + 2.0))
-
-    result = x = te.placeholder((4, 32), "float32", name="x")
-    for _ in range(8):
-        result = after(result)
-    one = kernel(te.create_prim_func([x, result]))
+    one = steps_in_a_row(8)
     assert pieces_trace(one, clearly=False) is None
     assert default_schedule(Space(one, device)) is not None

@@ -27,7 +27,6 @@ from tunebank.schedule.winograd import (
     parameters_of,
     shares_of_a_block,
     suitable,
-    to_trace,
     winograd_traces,
 )
 from tunebank.search.deposit import to_record
@@ -42,7 +41,7 @@ def convolution(**changes: Any) -> Kernel:
 
 
 def scheduled(target: Kernel, device: Device, parameters: Parameters) -> Scheduled:
-    return Space(target, device).apply(to_trace(parameters))
+    return Space(target, device).apply(parameters.trace)
 
 
 EPILOGUES = [(), ("bias",), ("wide_bias", "relu"), ("wide_bias", "add", "relu"), ("bias", "tanh")]
@@ -196,16 +195,16 @@ def test_more_steps_than_one_are_no_winograd(device: Device) -> None:
 
 def test_traces_come_back_from_their_text(device: Device) -> None:
     parameters = Parameters(4, 8, 4, 2)
-    assert parameters_of(Trace.from_text(to_trace(parameters).text)) == parameters
+    assert parameters_of(Trace.from_text(parameters.trace.text)) == parameters
     assert parameters_of(Trace.from_text("[[],[]]")) is None
 
 
 def test_the_larger_tile_rounds_more(device: Device) -> None:
     plain, wide = convolution(), convolution(window=5)
-    growth = [error_growth(to_trace(Parameters(m, 4, 4, 1)), plain) for m in (2, 4)]
+    growth = [error_growth(Parameters(m, 4, 4, 1).trace, plain) for m in (2, 4)]
     assert growth == [GROWTH[4], GROWTH[6]]
     assert 1 < growth[0] < growth[1]
-    assert error_growth(to_trace(Parameters(2, 4, 4, 1)), wide) == GROWTH[6]
+    assert error_growth(Parameters(2, 4, 4, 1).trace, wide) == GROWTH[6]
     assert error_growth(Trace.from_text("[[],[]]"), plain) == 1
     assert not fits(wide, device, Parameters(4, 4, 4, 1)), "it would be an 8x8 tile"
 

@@ -12,7 +12,7 @@ from tunebank.bank import Bank, Record, SqlBank
 from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.schedule import Trace
-from tunebank.schedule.winograd import Parameters, to_trace
+from tunebank.schedule.winograd import Parameters
 from tunebank.transfer import Donor, Matcher, match
 from tunebank.transfer.match import PER_DONOR_KERNEL
 
@@ -163,7 +163,7 @@ def test_a_schedule_that_several_models_have_counts_once() -> None:
 
 def test_winograd_schedules_leave_room_for_others() -> None:
     quick = [
-        record_of(convolution(), latency_us=1.0 + n, trace=to_trace(Parameters(4, 8, 8, n)).text)
+        record_of(convolution(), latency_us=1.0 + n, trace=Parameters(4, 8, 8, n).trace.text)
         for n in (1, 2, 3)
     ]
     direct = [record_of(convolution(), latency_us=20.0 + n) for n in range(5)]

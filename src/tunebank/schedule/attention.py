@@ -24,9 +24,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 from tunebank.device import Device
 from tunebank.kernel import Kernel
@@ -35,7 +35,7 @@ from tunebank.schedule.pointwise import same
 from tunebank.schedule.product import Product, product_at
 from tunebank.schedule.registers import rows_beside, uneven_cycles
 from tunebank.schedule.rows import Rows, as_rows, rows_trace
-from tunebank.schedule.trace import Trace, one_step, whole_numbers
+from tunebank.schedule.trace import OwnParameters, Trace
 
 KIND = "Attention"
 
@@ -83,7 +83,7 @@ class Attention:
 
 
 @dataclass(frozen=True)
-class Parameters:
+class Parameters(OwnParameters):
     """Of an Attention schedule.
 
     Attributes:
@@ -92,6 +92,8 @@ class Parameters:
         blocks: into how many the rows of a head are shared out.
         parts: into how many the blocks of a head are shared out; they divide them.
     """
+
+    KIND: ClassVar[str] = KIND
 
     rows: int
     vectors: int
@@ -111,7 +113,7 @@ def attention_traces(kernel: Kernel, device: Device) -> list[Trace]:
         return []
     choices = _choices(found, device)
     choices.sort(key=lambda one: _cost(found, one, device))
-    return [to_trace(one) for one in choices[:_CHOICES]]
+    return [one.trace for one in choices[:_CHOICES]]
 
 
 def is_worthwhile(kernel: Kernel, device: Device) -> bool:
@@ -122,20 +124,6 @@ def is_worthwhile(kernel: Kernel, device: Device) -> bool:
     """
     found = as_attention(kernel)
     return found is not None and bool(_choices(found, device))
-
-
-def to_trace(parameters: Parameters) -> Trace:
-    """The schedule as a trace."""
-    return one_step(KIND, *astuple(parameters))
-
-
-def parameters_of(trace: Trace) -> Parameters:
-    """The parameters of an Attention schedule.
-
-    Raises:
-        ValueError: they are none.
-    """
-    return Parameters(*whole_numbers(trace, 4))
 
 
 def fits(found: Attention, device: Device, parameters: Parameters) -> bool:

@@ -19,17 +19,19 @@ from tunebank.schedule.pointwise import Kept, begin_program, put, store_steps, u
 from tunebank.schedule.product import Product
 from tunebank.schedule.product_program import ProductProgram
 from tunebank.schedule.rows import RowProgram
+from tunebank.schedule.trace import Trace
 
 _PAGE_VALUES = 256
 """Rows of scores that lie a multiple of so many apart share sets of the nearest cache."""
 
 
-def attention_module(kernel: Kernel, device: Device, parameters: Parameters) -> ir.IRModule:
+def attention_module(kernel: Kernel, device: Device, trace: Trace) -> ir.IRModule:
     """The kernel as a program.
 
     Raises:
         ValueError: the kernel is not of the kind, or the parameters don't fit it.
     """
+    parameters = Parameters.of(trace)
     found = as_attention(kernel)
     if found is None:
         raise ValueError("no attention")

@@ -15,43 +15,65 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from tvm import ir, sym, tirx
 
 from tunebank.kernel.expressions import expressions, loads
-from tunebank.schedule.pointwise import Step, mentions, rebuilt, weights_of
+from tunebank.schedule.pointwise import Step, has_condition, mentions, rebuilt, weights_of
 
 _MOST_PIECES = 32
-_MOST_LOADS = 1000
-"""Of an element: what another block computes is written anew for each use; LLVM merges them."""
+_MOST_LOADS = 4000
+"""Of an element: TVM writes anew for each use what is bound, and merges it again later."""
 
 Box = tuple[tuple[int, int], ...]
 """For each axis where it begins and ends."""
 
 
 @dataclass(frozen=True)
+class Value:
+    """An element, an expression of its place, and what that mentions by name.
+
+    Attributes:
+        bound: variables, each with its expression, which may mention those before it.
+        expression: the element.
+    """
+
+    bound: tuple[tuple[Any, Any], ...]
+    expression: Any
+
+    @property
+    def parts(self) -> list[Any]:
+        """All expressions."""
+        return [*(part for _, part in self.bound), self.expression]
+
+    @property
+    def loads(self) -> list[Any]:
+        """All that is read."""
+        return [load for part in self.parts for load in loads(part)]
+
+
+@dataclass(frozen=True)
 class Piece:
-    """A box of the result, and its elements' value, an expression of the result's axes.
+    """A box of the result, and the value of its elements by the result's axes.
 
     Along the last axis it has every `step`-th element from `first` on, and the box counts them:
     there it begins at 0.
     """
 
     box: Box
-    value: Any
+    value: Value
     step: int
     first: int
 
     def place(self, axes: Sequence[Any]) -> list[Any]:
         """Indices in the result."""
-        *outer, last = axes
-        return [*outer, last * self.step + self.first]
+        return place_of(axes, self.step, self.first)
 
     def is_in_rows(self, axis: Any) -> bool:
         """Whether all that is read lies side by side along an axis, the result's last."""
-        for load in loads(self.value):
+        for load in self.value.loads:
             if not load.indices:
                 continue
             *others, last = load.indices
@@ -61,6 +83,12 @@ class Piece:
             if not found or not isinstance(found[0], tirx.IntImm) or int(found[0]) > 1:
                 return False
         return True
+
+
+def place_of(axes: Sequence[Any], step: int, first: int) -> list[Any]:
+    """Indices where the last counts every `step`-th element from `first` on."""
+    *outer, last = axes
+    return [*outer, last * step + first]
 
 
 class _UndecidedError(Exception):
@@ -120,16 +148,15 @@ def _pieces(
         box, first = waiting.pop()
         if len(pieces) + len(waiting) >= _MOST_PIECES:
             raise _TooLargeError
-        piece = Piece(box, None, step, first)
         resolver = _Resolver(last.axes, box, producers)
         try:
-            value = resolver.value(last, piece.place(last.axes))
+            value = resolver.value(last, place_of(last.axes, step, first))
             if ends_at_edges:
                 resolver.end_at_edges(value)
         except _UndecidedError as found:
             waiting.extend(_parts(box, first, step, found))
         else:
-            pieces.append(replace(piece, value=value))
+            pieces.append(Piece(box, value, step, first))
     return tuple(sorted(pieces, key=lambda piece: (piece.box[:-1], piece.first)))
 
 
@@ -164,9 +191,9 @@ def _shuffle_of(last: Step, extents: Sequence[int], producers: Mapping[Any, Step
     return next((step for step in sorted(found) if extent % step == 0), 1)
 
 
-def _divisions(value: Any) -> Iterator[tuple[Any, Any, int]]:
+def _divisions(value: Value) -> Iterator[tuple[Any, Any, int]]:
     """Quotients and remainders in what is read where: which of them, of what, by what."""
-    for load in loads(value):
+    for load in value.loads:
         for index in load.indices:
             for part in expressions(index):
                 is_division = isinstance(part, (tirx.FloorDiv, tirx.FloorMod))
@@ -185,20 +212,27 @@ class _Resolver:
         self._producers = producers
         self._decides = decides
         self._loads = 0
+        self._binds = True
+        self._bound: dict[tuple[Any, str], tuple[Any, Any]] = {}
+        self._loads_of: dict[tuple[Any, str], int] = {}
         self._analyzer = sym.Analyzer()
         for axis, (begin, end) in zip(axes, box, strict=True):
             self._analyzer.bind(axis, ir.Range(begin, end))
 
-    def value(self, step: Step, place: Sequence[Any]) -> Any:
-        """What a step computes at a place.
+    def value(self, step: Step, place: Sequence[Any]) -> Value:
+        """What a step computes at a place; what is used often in it is bound.
 
         Raises:
             _UndecidedError: a condition is not known all over the box.
             _TooLargeError: the value has too many parts.
         """
-        return self._at(step, place)
+        value = self._value(step, place)
+        if self._binds and any(has_condition(part) for part in value.parts):
+            self._binds, self._loads = False, 0
+            return self._value(step, place)
+        return value
 
-    def end_at_edges(self, value: Any) -> None:
+    def end_at_edges(self, value: Value) -> None:
         """Sees to it that no quotient of the last index changes within the box.
 
         Raises:
@@ -214,17 +248,41 @@ class _Resolver:
             if edge < end:
                 raise _UndecidedError(len(self._axes) - 1, edge)
 
-    def _at(self, step: Step, place: Sequence[Any]) -> Any:
-        axes = dict(zip(step.axes, place, strict=True))
-        return rebuilt(step.value, axes, self._load, self._decide)
+    def _value(self, step: Step, place: Sequence[Any]) -> Value:
+        self._bound = {}
+        expression = self._at(step, place)
+        return Value(tuple(self._bound.values()), expression)
 
-    def _load(self, buffer: Any, place: list[Any]) -> Any:
-        self._loads += 1
+    def _at(self, step: Step, place: Sequence[Any]) -> Any:
+        def load(buffer: Any, at: list[Any]) -> Any:
+            self._count(1)
+            at = [self._analyzer.simplify(index) for index in at]
+            producer = self._producers.get(buffer)
+            if producer is None:
+                return buffer[tuple(at)]
+            if self._binds and buffer in step.read_often and "float" in str(buffer.dtype):
+                return self._once(producer, at)
+            return self._at(producer, at)
+
+        axes = dict(zip(step.axes, place, strict=True))
+        return rebuilt(step.value, axes, load, self._decide)
+
+    def _once(self, step: Step, place: Sequence[Any]) -> Any:
+        """A variable for what a step computes at a place."""
+        key = (step.result, str(place))
+        if key in self._bound:
+            self._count(self._loads_of[key])
+        else:
+            before = self._loads
+            value = self._at(step, place)
+            self._loads_of[key] = self._loads - before
+            self._bound[key] = (tirx.Var(str(step.result.name), str(step.result.dtype)), value)
+        return self._bound[key][0]
+
+    def _count(self, loads: int) -> None:
+        self._loads += loads
         if self._loads > _MOST_LOADS:
             raise _TooLargeError
-        place = [self._analyzer.simplify(index) for index in place]
-        step = self._producers.get(buffer)
-        return buffer[tuple(place)] if step is None else self._at(step, place)
 
     def _decide(self, condition: Any) -> bool | None:
         condition = self._analyzer.simplify(condition)

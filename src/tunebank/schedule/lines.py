@@ -23,13 +23,14 @@ attributes are the parameters.
 from __future__ import annotations
 
 import math
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
+from typing import ClassVar
 
 from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.schedule.chain import Chain, as_chain
 from tunebank.schedule.registers import rows_beside, uneven_cycles
-from tunebank.schedule.trace import Trace, one_step, whole_numbers
+from tunebank.schedule.trace import OwnParameters, Trace
 
 KIND = "Lines"
 
@@ -51,7 +52,7 @@ _WINDOW_COST = 2.0
 
 
 @dataclass(frozen=True)
-class Parameters:
+class Parameters(OwnParameters):
     """Of a Lines schedule.
 
     Attributes:
@@ -59,6 +60,8 @@ class Parameters:
         vectors: of channels that a thread takes at a time.
         bands: into how many the lines of results are shared out.
     """
+
+    KIND: ClassVar[str] = KIND
 
     rows: int
     vectors: int
@@ -72,7 +75,7 @@ def lines_traces(kernel: Kernel, device: Device) -> list[Trace]:
         return []
     choices = _choices(chain, device)
     choices.sort(key=lambda one: _cost(chain, one, device))
-    return [to_trace(one) for one in choices[:_CHOICES]]
+    return [one.trace for one in choices[:_CHOICES]]
 
 
 def is_worthwhile(kernel: Kernel, device: Device) -> bool:
@@ -88,20 +91,6 @@ def is_worthwhile(kernel: Kernel, device: Device) -> bool:
     least = min((_cost(chain, one, device) for one in _choices(chain, device)), default=math.inf)
     products, taps = _multiply_adds(chain)
     return least <= (products + taps) / _GOOD_RATE + _BETWEEN_COST * _image(chain)
-
-
-def to_trace(parameters: Parameters) -> Trace:
-    """The schedule as a trace."""
-    return one_step(KIND, *astuple(parameters))
-
-
-def parameters_of(trace: Trace) -> Parameters:
-    """The parameters of a Lines schedule.
-
-    Raises:
-        ValueError: they are none.
-    """
-    return Parameters(*whole_numbers(trace, 3))
 
 
 def fits(chain: Chain, device: Device, parameters: Parameters) -> bool:

@@ -16,14 +16,16 @@ from tunebank.schedule.line_buffer import LineBuffer
 from tunebank.schedule.lines import Parameters, fits
 from tunebank.schedule.pointwise import begin_program, store_steps, unravelled
 from tunebank.schedule.product_program import ProductProgram
+from tunebank.schedule.trace import Trace
 
 
-def lines_module(kernel: Kernel, device: Device, parameters: Parameters) -> ir.IRModule:
+def lines_module(kernel: Kernel, device: Device, trace: Trace) -> ir.IRModule:
     """The kernel as a program.
 
     Raises:
         ValueError: the kernel is not of the kind, or the parameters don't fit it.
     """
+    parameters = Parameters.of(trace)
     found = as_chain(kernel)
     if found is None:
         raise ValueError("no window over a sum of products")

@@ -24,7 +24,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from tunebank.device import Device
 from tunebank.kernel import Kernel
@@ -35,7 +36,7 @@ from tunebank.schedule.registers import (
     uneven_cycles,
 )
 from tunebank.schedule.tiles import uneven
-from tunebank.schedule.trace import Trace, one_step, whole_numbers
+from tunebank.schedule.trace import OwnParameters, Trace
 
 KIND = "Panels"
 
@@ -75,7 +76,7 @@ _SETS, _WAYS = 64, 8
 
 
 @dataclass(frozen=True)
-class Parameters:
+class Parameters(OwnParameters):
     """Of a Panels schedule.
 
     Attributes:
@@ -83,6 +84,8 @@ class Parameters:
         vectors: of a register tile.
         parts: into how many the other indices of X are shared out.
     """
+
+    KIND: ClassVar[str] = KIND
 
     rows: int
     vectors: int
@@ -130,21 +133,7 @@ def _best(costs: Mapping[Parameters, float]) -> list[Trace]:
     by_vectors: dict[int, Parameters] = {}
     for one in sorted(costs, key=lambda one: costs[one]):
         by_vectors.setdefault(one.vectors, one)  # tiles that differ in kind
-    return [to_trace(one) for one in list(by_vectors.values())[:_CHOICES]]
-
-
-def to_trace(parameters: Parameters) -> Trace:
-    """The schedule as a trace."""
-    return one_step(KIND, *astuple(parameters))
-
-
-def parameters_of(trace: Trace) -> Parameters:
-    """The parameters of a Panels schedule.
-
-    Raises:
-        ValueError: they are none.
-    """
-    return Parameters(*whole_numbers(trace, 3))
+    return [one.trace for one in list(by_vectors.values())[:_CHOICES]]
 
 
 def fits(product: Product, device: Device, parameters: Parameters) -> bool:

@@ -17,14 +17,16 @@ from tunebank.schedule.panels import Parameters, fits, is_by_lines, lines_of_a_p
 from tunebank.schedule.pointwise import begin_program, store_steps, unravelled
 from tunebank.schedule.product import Product, as_product
 from tunebank.schedule.product_program import ProductProgram
+from tunebank.schedule.trace import Trace
 
 
-def panels_module(kernel: Kernel, device: Device, parameters: Parameters) -> ir.IRModule:
+def panels_module(kernel: Kernel, device: Device, trace: Trace) -> ir.IRModule:
     """The kernel as a program.
 
     Raises:
         ValueError: the kernel is not of the kind, or the parameters don't fit it.
     """
+    parameters = Parameters.of(trace)
     found = as_product(kernel)
     if found is None:
         raise ValueError("no sum of products")

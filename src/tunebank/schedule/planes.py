@@ -20,6 +20,7 @@ from tvm import ir, tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script.builder import ir as T  # noqa: N812
 
+from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.kernel.expressions import loads
 from tunebank.schedule.pointwise import (
@@ -67,7 +68,7 @@ def planes_trace(kernel: Kernel) -> Trace | None:
     return one_step(KIND) if _as_planes(kernel) is not None else None
 
 
-def planes_module(kernel: Kernel) -> ir.IRModule:
+def planes_module(kernel: Kernel, device: Device) -> ir.IRModule:
     """The kernel as a program.
 
     Raises:

@@ -87,7 +87,7 @@ class Step:
     @cached_property
     def has_condition(self) -> bool:
         """Whether it chooses between two values."""
-        return any(_branches(part) is not None for part in expressions(self.value))
+        return has_condition(self.value)
 
 
 def as_step(site: BlockSite) -> Step | None:
@@ -210,7 +210,6 @@ def store_steps(
     def load(buffer: Any, at: list[Any]) -> Any:
         return known[buffer] if buffer in known else parameters[buffer][tuple(at)]
 
-    # TVM hoists conditions above the variables that they mention.
     may_bind = not any(step.has_condition for step in steps)
     for step in steps:
         for buffer in step.read_often if may_bind else ():
@@ -314,6 +313,14 @@ def rebuilt(
         arguments = [again(argument) for argument in expression.args]
         return ir.Call(expression.op, arguments, expression.attrs, ret_ty=expression.ty)
     raise ValueError(f"{type(expression).__name__} in a kernel's expression")
+
+
+def has_condition(expression: Any) -> bool:
+    """Whether an expression chooses between two values.
+
+    TVM hoists conditions above the variables that they mention: none may be bound then.
+    """
+    return any(_branches(part) is not None for part in expressions(expression))
 
 
 def _branches(expression: Any) -> tuple[Any, Any, Any] | None:

@@ -36,11 +36,24 @@ from tunebank.schedule import (
 from tunebank.schedule.attention_program import attention_module
 from tunebank.schedule.lines_program import lines_module
 from tunebank.schedule.panels_program import panels_module
-from tunebank.schedule.trace import Trace
+from tunebank.schedule.trace import Trace, whole_numbers
 from tunebank.schedule.winograd_program import winograd_module
 
-_OWN = (winograd, rows, pixels, planes, panels, lines, windows, pieces, gates, attention)
-KINDS = tuple(one.KIND for one in _OWN)
+_PLAIN = {
+    rows.KIND: rows.rows_module,
+    pixels.KIND: pixels.pixels_module,
+    planes.KIND: planes.planes_module,
+    pieces.KIND: pieces.pieces_module,
+    gates.KIND: gates.gates_module,
+}
+_WITH_PARAMETERS = {
+    winograd.KIND: winograd_module,
+    panels.KIND: panels_module,
+    lines.KIND: lines_module,
+    windows.KIND: windows.windows_module,
+    attention.KIND: attention_module,
+}
+KINDS = (*_PLAIN, *_WITH_PARAMETERS)
 
 
 def is_own_program(trace: Trace) -> bool:
@@ -56,30 +69,11 @@ def own_program(trace: Trace, kernel: Kernel, device: Device) -> ir.IRModule | N
     """
     if not is_own_program(trace):
         return None
-    (step,) = trace.instructions
-    if step.kind == winograd.KIND:
-        parameters = winograd.parameters_of(trace)
-        assert parameters is not None
-        return _with_root(winograd_module(kernel, device, parameters))
-    if step.kind == panels.KIND:
-        return _with_root(panels_module(kernel, device, panels.parameters_of(trace)))
-    if step.kind == lines.KIND:
-        return _with_root(lines_module(kernel, device, lines.parameters_of(trace)))
-    if step.kind == attention.KIND:
-        return _with_root(attention_module(kernel, device, attention.parameters_of(trace)))
-    if step.kind == windows.KIND:
-        return _with_root(windows.windows_module(kernel, device, trace))
-    if step.inputs or step.attributes or step.outputs:
-        raise ValueError(f"{step.kind} has no parameters")
-    if step.kind == planes.KIND:
-        return _with_root(planes.planes_module(kernel))
-    make = {
-        rows.KIND: rows.rows_module,
-        pixels.KIND: pixels.pixels_module,
-        pieces.KIND: pieces.pieces_module,
-        gates.KIND: gates.gates_module,
-    }[step.kind]
-    return _with_root(make(kernel, device))
+    kind = trace.instructions[0].kind
+    if kind in _WITH_PARAMETERS:
+        return _with_root(_WITH_PARAMETERS[kind](kernel, device, trace))
+    whole_numbers(trace, 0)
+    return _with_root(_PLAIN[kind](kernel, device))
 
 
 def _with_root(module: ir.IRModule) -> ir.IRModule:

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 _PREFIX = "#"
+_Parameters = TypeVar("_Parameters", bound="OwnParameters")
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,31 @@ def one_step(kind: str, *attributes: int) -> Trace:
     return Trace(Steps([Instruction(kind, (), attributes, ())]), {})
 
 
+@dataclass(frozen=True)
+class OwnParameters:
+    """The parameters of a schedule that is a program of its own, in the order of its attributes.
+
+    Attributes:
+        KIND: of the schedules that have them.
+    """
+
+    KIND: ClassVar[str]
+
+    @property
+    def trace(self) -> Trace:
+        """The schedule."""
+        return one_step(self.KIND, *astuple(self))
+
+    @classmethod
+    def of(cls: type[_Parameters], trace: Trace) -> _Parameters:
+        """Those of a schedule.
+
+        Raises:
+            ValueError: it has others.
+        """
+        return cls(*whole_numbers(trace, len(fields(cls))))
+
+
 def whole_numbers(trace: Trace, count: int) -> tuple[int, ...]:
     """The attributes of such a trace.
 
@@ -123,8 +149,8 @@ def whole_numbers(trace: Trace, count: int) -> tuple[int, ...]:
         ValueError: there are others.
     """
     (step, *more) = trace.instructions
-    values = step.attributes
-    if more or len(values) != count or any(type(value) is not int for value in values):
+    values, is_alone = step.attributes, not (more or step.inputs or step.outputs)
+    if not is_alone or len(values) != count or any(type(value) is not int for value in values):
         raise ValueError(f"not the parameters of a {step.kind} schedule")
     return tuple(values)
 

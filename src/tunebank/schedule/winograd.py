@@ -22,14 +22,15 @@ A schedule of this kind is a trace of one step, `Winograd`, whose attributes are
 from __future__ import annotations
 
 import math
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar
 
 from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.schedule.convolution import Convolution, as_convolution
 from tunebank.schedule.tiles import nearest_divisor
-from tunebank.schedule.trace import Trace, one_step, whole_numbers
+from tunebank.schedule.trace import OwnParameters, Trace
 
 KIND = "Winograd"
 ATTRIBUTE = "tunebank.winograd"
@@ -71,7 +72,7 @@ _MAX_COLUMNS = 4
 
 
 @dataclass(frozen=True)
-class Parameters:
+class Parameters(OwnParameters):
     """Of a Winograd schedule.
 
     Attributes:
@@ -80,6 +81,8 @@ class Parameters:
         rows: tiles in a register tile.
         columns: vectors in a register tile.
     """
+
+    KIND: ClassVar[str] = KIND
 
     outputs: int
     tiles: int
@@ -104,12 +107,7 @@ def winograd_traces(kernel: Kernel, device: Device) -> list[Trace]:
     costs = {one: expected_octaves_of(kernel, device, one) for one in choices}
     promising = [one for one in costs if costs[one] < 0]
     promising.sort(key=lambda one: (costs[one], one.tiles // one.rows))  # weights read less often
-    return [to_trace(one) for one in promising[:_MOST_CHOICES]]
-
-
-def to_trace(parameters: Parameters) -> Trace:
-    """The schedule as a trace."""
-    return one_step(KIND, *astuple(parameters))
+    return [one.trace for one in promising[:_MOST_CHOICES]]
 
 
 def is_winograd(trace: Trace) -> bool:
@@ -125,7 +123,7 @@ def parameters_of(trace: Trace) -> Parameters | None:
     """
     if not is_winograd(trace):
         return None
-    return Parameters(*whole_numbers(trace, 4))
+    return Parameters.of(trace)
 
 
 def error_growth(trace: Trace, kernel: Kernel) -> float:

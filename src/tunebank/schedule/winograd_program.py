@@ -16,6 +16,7 @@ from tunebank.kernel import Kernel
 from tunebank.schedule.convolution import Convolution
 from tunebank.schedule.pointwise import begin_program, rebuilt, unravelled, zero
 from tunebank.schedule.product_program import STEPS_AHEAD
+from tunebank.schedule.trace import Trace
 from tunebank.schedule.winograd import (
     ATTRIBUTE,
     Parameters,
@@ -40,7 +41,7 @@ _OUTPUT = {
 """A', by m and r."""
 
 
-def winograd_module(kernel: Kernel, device: Device, parameters: Parameters) -> ir.IRModule:
+def winograd_module(kernel: Kernel, device: Device, trace: Trace) -> ir.IRModule:
     """The kernel as a program.
 
     Its weight has another shape than the kernel's: (a², K / (columns · lanes), C, columns ·
@@ -49,6 +50,7 @@ def winograd_module(kernel: Kernel, device: Device, parameters: Parameters) -> i
     Raises:
         ValueError: the kernel is not of the kind, or the parameters don't fit it.
     """
+    parameters = Parameters.of(trace)
     found = suitable(kernel, device)
     if found is None:
         raise ValueError("no convolution of stride 1 in whole vectors")

@@ -23,6 +23,8 @@ ALTERNATIVES = 2
 """How many schedules beside the chosen and the default one are tried in the model, at most."""
 _NEAR = 1.25
 """How many times slower alone than the best such a one may be."""
+_NEAR_DEFAULT = 2.0
+"""The same of the default, the yardstick: it was measured once alone, maybe in a bad moment."""
 _DONORS_FIRST = 16
 """Schedules that are measured before the best of them is refined."""
 _WORSE_TILE_OCTAVES = 0.5
@@ -170,9 +172,9 @@ class KernelSearch:
 
     def choice(self, chosen: Chosen) -> Choice:
         """The search on this kernel, ended with this schedule."""
-        near = self._near(chosen)
-        defaults = [one for one in near if one.proposal is self._candidates.default]
-        others = [one for one in near if one.proposal is not self._candidates.default]
+        default = self._candidates.default
+        defaults = [one for one in self._near(chosen, _NEAR_DEFAULT) if one.proposal is default]
+        others = [one for one in self._near(chosen, _NEAR) if one.proposal is not default]
         return replace(
             self._choice(chosen),
             default=self._choice(defaults[0]) if defaults else None,
@@ -202,11 +204,11 @@ class KernelSearch:
             checked=chosen.result is not None and chosen.result.checked,
         )
 
-    def _near(self, chosen: Chosen) -> list[Chosen]:
-        """What else was measured and is not far behind, the fastest first."""
+    def _near(self, chosen: Chosen, times: float) -> list[Chosen]:
+        """What else was measured and is at most so many times slower, the fastest first."""
         if chosen.latency_us is None:
             return []
-        limit_us = _NEAR * chosen.latency_us
+        limit_us = times * chosen.latency_us
         others = [
             (result.latency_us, Chosen(proposal, result))
             for proposal, result in self._measured

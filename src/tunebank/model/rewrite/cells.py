@@ -110,7 +110,11 @@ def _lstm_step(layer: Layer, weights: Weights, new: Replacement) -> Step:
         fresh = gate(total, 3, c, None, g)
         next_c = new.op("Add", new.op("Mul", kept, c), new.op("Mul", entering, fresh))
         leaving = gate(total, 1, next_c, 1, f)
-        return new.op("Mul", leaving, h_act(new, next_c, layer.elem_type)), next_c
+        next_h = new.op("Mul", leaving, h_act(new, next_c, layer.elem_type))
+        # Side by side and apart again both are results of one kernel.
+        both = new.concat([next_h, next_c], weights.axis)
+        next_h, next_c = new.split(both, weights.axis, [layer.hidden] * 2)
+        return next_h, next_c
 
     return step
 
