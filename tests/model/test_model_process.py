@@ -109,9 +109,9 @@ def test_what_hangs_is_ended(
     spoil: Callable[[str, str], None], model: Path, device: Device
 ) -> None:
     spoil("tunebank.model.graph:in_nhwc", _HANG)
-    with Reader(timeout_seconds=20.0) as reader:
+    with Reader(timeout_seconds=10.0) as reader:
         found = load_model(model, device, reader=reader)
-    assert "no end after 20 s in layout" in found.warnings[0]
+    assert "no end after 10 s in layout" in found.warnings[0]
 
 
 def test_a_process_reads_several_models(model: Path, device: Device) -> None:

@@ -207,6 +207,6 @@ def test_a_stranger_s_parameters_are_refused(
 
 
 def test_what_would_be_computed_too_often_has_none(device: Device) -> None:
-    one = steps_in_a_row(8)
+    one = steps_in_a_row(6)
     assert pieces_trace(one, clearly=False) is None
     assert default_schedule(Space(one, device)) is not None

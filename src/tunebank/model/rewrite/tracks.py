@@ -43,12 +43,12 @@ class Track:
     def _has_both(self) -> bool:
         return len(self.directions) > 1
 
-    def part_of(self, values: str, axis: int = 0) -> str:
-        """The directions' part of what has a dimension that counts them."""
+    def part_of(self, values: str) -> str:
+        """The directions' part of what has them as its first dimension."""
         if len(self.directions) == len(self.layer.directions):
             return values
         (index,) = self.directions
-        return self.new.slice(values, axis, index, index + 1)
+        return self.new.slice(values, 0, index, index + 1)
 
     def steps(self, sequences: Sequence[str], width: int) -> list[str]:
         """What each step takes (2, B, width), or (B, width), in the order of the steps.
