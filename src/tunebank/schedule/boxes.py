@@ -220,14 +220,14 @@ class _Resolver:
             self._analyzer.bind(axis, ir.Range(begin, end))
 
     def value(self, step: Step, place: Sequence[Any]) -> Value:
-        """What a step computes at a place; what is used often in it is bound.
+        """What a step computes at a place; what is used often in it is bound, if that may be.
 
         Raises:
             _UndecidedError: a condition is not known all over the box.
             _TooLargeError: the value has too many parts.
         """
         value = self._value(step, place)
-        if self._binds and any(has_condition(part) for part in value.parts):
+        if self._decides and any(has_condition(part) for part in value.parts):
             self._binds, self._loads = False, 0
             return self._value(step, place)
         return value

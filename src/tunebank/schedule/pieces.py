@@ -95,6 +95,12 @@ class _Pieces:
         return all(result.is_in_rows for result in self.results)
 
     @property
+    def operations(self) -> float:
+        """For each element of the results."""
+        shapes = [one.buffer.shape for one in self.results]
+        return self.kernel.flops / sum(math.prod(map(int, shape)) for shape in shapes)
+
+    @property
     def is_worthwhile(self) -> bool:
         """Whether conditions or indices go away, or threads are not woken for each small result."""
         if any(len(result.pieces) > 1 for result in self.results):
@@ -133,7 +139,7 @@ def pieces_trace(kernel: Kernel, *, clearly: bool) -> Trace | None:
     found = _as_pieces(kernel)
     if found is None:
         return None
-    is_sure = found.is_in_rows or _operations(kernel, found) >= _SOME
+    is_sure = found.is_in_rows or found.operations >= _SOME
     return one_step(KIND) if is_sure or not clearly else None
 
 
@@ -149,12 +155,8 @@ def pieces_module(kernel: Kernel, device: Device) -> ir.IRModule:
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         parameters = begin_program(found.kernel)
         for _, rows in itertools.groupby(_rows(found), key=lambda one: one.extents):
-            _write(
-                list(rows),
-                parameters,
-                device.vector_lanes,
-                work=_operations(kernel, found) / _PER_COPY,
-            )
+            work = max(1.0, found.operations / _PER_COPY)
+            _write(list(rows), parameters, device.vector_lanes, work=work)
     return ir.IRModule({"main": builder.get()})
 
 
@@ -184,11 +186,6 @@ def _rows(found: _Pieces) -> Iterator[_Rows]:
             yield _Rows(result, outer, tuple(pieces))
 
 
-def _operations(kernel: Kernel, found: _Pieces) -> float:
-    """For each element."""
-    return kernel.flops / sum(math.prod(map(int, one.buffer.shape)) for one in found.results)
-
-
 def _write(
     alike: Sequence[_Rows], parameters: Mapping[Any, Any], lanes: int, *, work: float
 ) -> None:
@@ -198,20 +195,26 @@ def _write(
     """
     extents = alike[0].extents
     elements = math.prod(extents) * sum(rows.length for rows in alike)
-    loop = T.parallel if elements * max(work, 1.0) >= WORTH_THREADS else T.serial
+    loop = T.parallel if elements * work >= WORTH_THREADS else T.serial
     with loop(0, math.prod(extents)) as number:
         inner = unravelled(number, extents)
         for rows in alike:
             row = [begin + at for (begin, _), at in zip(rows.outer, inner, strict=True)]
             for piece in rows.pieces:
-                start, length = 0, piece.box[-1][1]
-                for width in _widths(lanes):
-                    count = (length - start) // width
-                    if count:
-                        with T.serial(0, count) as group, T.vectorized(0, width) as lane:
-                            place = [*row, start + group * width + lane]
-                            _store(rows.result, piece, place, parameters)
-                    start += count * width
+                _write_row(rows.result, piece, row, parameters, lanes)
+
+
+def _write_row(
+    result: _Result, piece: Piece, row: Sequence[Any], parameters: Mapping[Any, Any], lanes: int
+) -> None:
+    """Computes a piece's part of a row, in vectors as long as they go."""
+    start, length = 0, piece.box[-1][1]
+    for width in _widths(lanes):
+        count = (length - start) // width
+        if count:
+            with T.serial(0, count) as group, T.vectorized(0, width) as lane:
+                _store(result, piece, [*row, start + group * width + lane], parameters)
+        start += count * width
 
 
 def _store(
