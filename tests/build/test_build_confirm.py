@@ -93,10 +93,10 @@ def test_a_search_has_alternatives_and_keeps_its_budget(
 ) -> None:
     said: list[object] = []
     plan = find_plan(
-        model, SqlBank("sqlite://"), device, measurer, ReuseSettings(10.0), report=said.append
+        model, SqlBank("sqlite://"), device, measurer, ReuseSettings(20.0), report=said.append
     )
     assert "trying the plan in the model" in said
-    assert plan.search_seconds < 15.0
+    assert plan.search_seconds < 25.0
     assert all(c.checked for c in plan.choices.values() if c.kernel.flops and c.latency_us)
     short = find_plan(model, SqlBank("sqlite://"), device, measurer, ReuseSettings(2.0))
     assert short.search_seconds < 5.0

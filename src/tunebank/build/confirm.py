@@ -5,9 +5,11 @@
     third ...  the next best schedules, and those after them, as many as there is time for
 
 All are built, and run in turns with a clock on each call: with the caches as its neighbours leave
-them. Of each kernel the schedule that was fastest in place is taken, kernels that were made one are
-taken apart where they were faster so, and these together are run beside the first two plans: what
-is kept is not slower than what was found, nor than the default.
+them. A kernel gets its default schedule, unless another took notably less in place: alone the
+default was measured once, maybe in a bad moment, and what was found is the least of many. Kernels
+that were made one are taken apart where they were faster so. All this together is run beside the
+first two plans, if there is time: what is kept is not slower than what was found, nor than the
+default.
 """
 
 from __future__ import annotations
@@ -33,12 +35,12 @@ from tunebank.measure import LocalMeasurer
 from tunebank.model import Model
 from tunebank.runtime.feed import random_feed
 from tunebank.runtime.profile import CallClock
-from tunebank.search import Plan, ReuseSettings, reuse
+from tunebank.search import Choice, Plan, ReuseSettings, reuse
 
-_TURNS = 4
-"""It has to be faster in each of them: of several schedules one seems fast now and then."""
-_TURN_SECONDS = 0.2
-_LEAST_RUNS, _MOST_RUNS = 2, 20
+_TURNS = 5
+"""Many short ones: a machine's slow moments are then spread over all plans."""
+_TURN_SECONDS = 0.15
+_LEAST_RUNS, _MOST_RUNS = 1, 20
 _PLANS = 4
 _FINALISTS = 3
 _MOST_SHARE = 0.3
@@ -175,6 +177,7 @@ class _Tried:
     ) -> None:
         self.runs_us: list[float] = []
         self.kernels_us: list[dict[str, float]] = []
+        self._calls: dict[str, int] = {}
         start = time.monotonic()
         built = build(model, plan, device, measurer.pool, library=library)
         self.plan = built.plan
@@ -199,6 +202,15 @@ class _Tried:
         self.runs_us.append(statistics.median(times[1:]))
         programs = clock.programs(skip=1)
         self.kernels_us.append({kernel_key_of(one.symbol): one.total_us for one in programs})
+        self._calls = {kernel_key_of(one.symbol): one.calls for one in programs}
+
+    def has_called(self, key: str) -> bool:
+        """Whether a run calls the kernel: others are made one with it, or run when it is built."""
+        return key in self._calls
+
+    def call_us(self, key: str) -> list[float]:
+        """By turn, what a call of a kernel took."""
+        return [turn[key] / self._calls[key] for turn in self.kernels_us]
 
 
 def _take_turns(field: Sequence[_Tried]) -> None:
@@ -211,29 +223,48 @@ def _take_turns(field: Sequence[_Tried]) -> None:
 
 
 def _fastest_in_place(model: Model, field: Sequence[_Tried], measurer: LocalMeasurer) -> Plan:
-    """The first plan, with what was faster in another and is right."""
-    first, *others = field
-    choices = dict(first.plan.choices)
+    """The first plan, with the schedules that are best in place and right."""
+    found, other, *_ = field
+    choices = dict(found.plan.choices)
     for key, choice in choices.items():
-        times = [[turn.get(key, math.inf) for turn in one.kernels_us] for one in field]
-        ratios = [ratio(own, times[0]) for own in times[1:]]
-        least = min(ratios)
-        if least < 1.0 - NOTABLE:
-            other = others[ratios.index(least)].plan.choices[key]
-            choices[key] = if_right(other, measurer) or choice
-    plan = replace(first.plan, choices=choices)
+        best = _best_in_place(choice, field)
+        if best is not choice:
+            choices[key] = if_right(best, measurer) or choice
+    plan = replace(found.plan, choices=choices)
     if not plan.joins:
         return plan
-    return taken_apart(
-        model, plan, others[0].plan, first.kernels_us, others[0].kernels_us, measurer
-    )
+    return taken_apart(model, plan, other.plan, found.kernels_us, other.kernels_us, measurer)
+
+
+def _best_in_place(choice: Choice, field: Sequence[_Tried]) -> Choice:
+    """The default, unless others are notably faster; then the fastest."""
+    key = choice.kernel.key
+    tried: dict[int, list[_Tried]] = {}  # by schedule: plans have some in common
+    for one in field:
+        if one.has_called(key):
+            tried.setdefault(id(one.plan.choices[key].scheduled), []).append(one)
+    own, default = id(choice.scheduled), id((choice.default or choice).scheduled)
+    yardstick = default if default in tried else own
+    if yardstick not in tried:  # it did not build, or runs when the model is built
+        return choice
+    times = {schedule: _call_us(plans, key) for schedule, plans in tried.items()}
+    ratios = {schedule: ratio(us, times[yardstick]) for schedule, us in times.items()}
+    best = min(ratios, key=lambda schedule: ratios[schedule])
+    if ratios[best] >= 1.0 - NOTABLE:
+        best = yardstick
+    return choice if best == own else tried[best][0].plan.choices[key]
+
+
+def _call_us(tried: Sequence[_Tried], key: str) -> list[float]:
+    """By turn, what a call of a kernel took, median over plans."""
+    return [statistics.median(us) for us in zip(*(one.call_us(key) for one in tried), strict=True)]
 
 
 def _fastest(field: Sequence[_Tried], measurer: LocalMeasurer) -> Plan:
-    """The plan made of what was fastest in place, unless one that was tried before is faster."""
+    """The plan made of what was best in place, unless one tried before is notably faster."""
     best, *others = field
     ratios = [ratio(one.runs_us, best.runs_us) for one in others]
-    if min(ratios) >= 1.0:
+    if min(ratios) >= 1.0 - NOTABLE:
         return best.plan
     plan = others[ratios.index(min(ratios))].plan
     checked = {key: if_right(choice, measurer) for key, choice in plan.choices.items()}
