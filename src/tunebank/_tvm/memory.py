@@ -1,4 +1,4 @@
-"""Small buffers on the stack, values asked for ahead."""
+"""Small buffers on the stack, values asked for ahead, cache lines flushed."""
 
 from __future__ import annotations
 
@@ -42,6 +42,25 @@ def prefetch(value: Any) -> None:
 
     how = [tirx.IntImm("int32", number) for number in (_READ, _KEEP, _DATA)]
     T.evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", tirx.address_of(value), *how))
+
+
+def can_flush_lines(target: Any) -> bool:
+    """Whether programs for a target may flush a cache line without waiting for the one before."""
+    import tvm
+
+    return bool(tvm.get_global_func("target.target_has_feature")("clflushopt", target))
+
+
+def flush_line(value: Any) -> None:
+    """Writes the cache line of a value back to memory, and takes it out of all caches.
+
+    TVM's own way, a function of its runtime, does one line after another and waits for each: 20 ms
+    for 9 MB, which two threads do in 0.2 ms so (an Emerald Rapids).
+    """
+    from tvm import tirx
+    from tvm.tirx.script.builder import ir as T  # noqa: N812
+
+    T.evaluate(tirx.call_llvm_intrin("void", "llvm.x86.clflushopt", tirx.address_of(value)))
 
 
 def _marked(func: Any) -> Any:

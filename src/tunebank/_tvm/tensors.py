@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -37,11 +39,19 @@ def tensor_of(array: Array) -> Any:
     return tensor
 
 
-def flat_view(tensor: Any) -> Any:
-    """The tensor's own memory as a tensor of one dimension.
+def view(tensor: Any, shape: Sequence[int], dtype: str | None = None) -> Any:
+    """The tensor's own memory as a tensor of another shape, and of another data type if given.
 
     TVM has no public way to it.
     """
-    import math
+    return tensor._create_view(tuple(shape), dtype or str(tensor.dtype))
 
-    return tensor._create_view((math.prod(int(extent) for extent in tensor.shape),))
+
+def flat_view(tensor: Any, dtype: str | None = None) -> Any:
+    """The tensor's own memory as a tensor of one dimension, of another data type if given."""
+    import numpy as np
+
+    own = str(tensor.dtype)
+    count = math.prod(int(extent) for extent in tensor.shape)
+    size = count * np.dtype(own).itemsize // np.dtype(dtype or own).itemsize
+    return view(tensor, (size,), dtype)

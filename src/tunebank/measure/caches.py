@@ -11,7 +11,7 @@ shares out channels fetches half of them from others.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tunebank import _tvm
@@ -19,6 +19,8 @@ from tunebank import _tvm
 BEFORE_RUN = "tunebank.before_run"
 """What `time_evaluator` is to call, by its name."""
 _FLUSH = "cache_flush_cpu_non_first_arg"
+"""TVM's own, which waits for each line: for CPUs that have no other way."""
+_LINE_BYTES = 64
 
 
 class Caches:
@@ -26,32 +28,63 @@ class Caches:
 
     Args:
         target: canonical JSON text of the TVM target.
-        threads: that write.
+        threads: that write and flush.
     """
 
     def __init__(self, target: str, threads: int) -> None:
         import tvm
+        from tvm.target import Target
 
+        built_for = Target(json.loads(target))
+        self._write = _program(_changed_signs, "float32", threads, built_for)
         self._flush = tvm.get_global_func(_FLUSH)
-        self._write = _writer(target, threads)
-        self._view: Any = None
+        self._flush_array = None
+        if _tvm.can_flush_lines(built_for):
+            self._flush_array = _program(_flushed, "uint8", threads, built_for)
+        self._written: Any = None
+        self._flushed: list[Any] = []
         tvm.register_global_func(BEFORE_RUN, self._before_run, override=True)
 
     def expect(self, arguments: Sequence[Any]) -> None:
         """What the next measurement's arguments are; floats alone are written to."""
-        first = _tvm.flat_view(arguments[0])
-        is_float = str(first.dtype) == "float32" and first.shape[0] > 0
-        self._view = first if is_float else None
+        first, *others = arguments
+        is_float = str(first.dtype) == "float32" and 0 not in first.shape
+        self._written = _tvm.flat_view(first) if is_float else None
+        self._flushed = [_tvm.flat_view(one, "uint8") for one in others if 0 not in one.shape]
 
     def _before_run(self, *arguments: Any) -> None:
-        self._flush(*arguments)
-        if self._view is not None:
-            self._write(self._view)
+        if self._flush_array is None:
+            self._flush(*arguments)
+        else:
+            for one in self._flushed:
+                self._flush_array(one)
+        if self._written is not None:
+            self._write(self._written)
 
 
-def _writer(target: str, threads: int) -> Any:
-    """A program that changes the signs of an array, each thread those of its share."""
-    import tvm
+def _changed_signs(array: Any, size: Any, share: Any, shares: int) -> None:
+    """Changes the signs of a share of an array."""
+    from tvm import tirx
+    from tvm.tirx.script.builder import ir as T  # noqa: N812
+
+    start = tirx.floordiv(share * size, shares)
+    with T.serial(0, tirx.floordiv((share + 1) * size, shares) - start) as number:
+        T.buffer_store(array, -array[start + number], [start + number])
+
+
+def _flushed(array: Any, size: Any, share: Any, shares: int) -> None:
+    """Flushes the cache lines of a share of an array of bytes."""
+    from tvm import tirx
+    from tvm.tirx.script.builder import ir as T  # noqa: N812
+
+    lines = tirx.floordiv(size + _LINE_BYTES - 1, _LINE_BYTES)
+    start = tirx.floordiv(share * lines, shares)
+    with T.serial(0, tirx.floordiv((share + 1) * lines, shares) - start) as number:
+        _tvm.flush_line(array[(start + number) * _LINE_BYTES])
+
+
+def _program(body: Callable[..., None], dtype: str, threads: int, target: Any) -> Any:
+    """A program that does something to an array of one dimension, each thread to its share."""
     from tvm import ir, tirx
     from tvm.script.ir_builder import IRBuilder
     from tvm.tirx.script.builder import ir as T  # noqa: N812
@@ -60,11 +93,7 @@ def _writer(target: str, threads: int) -> Any:
         T.func_name("main")
         T.func_attr({"global_symbol": "main", "tirx.noalias": True})
         size = tirx.Var("size", "int64")
-        array = T.arg("array", T.buffer((size,), "float32"))
+        array = T.arg("array", T.buffer((size,), dtype))
         with T.parallel(0, threads) as share:
-            start = tirx.floordiv(share * size, threads)
-            stop = tirx.floordiv((share + 1) * size, threads)
-            with T.serial(0, stop - start) as number:
-                T.buffer_store(array, -array[start + number], [start + number])
-    module = ir.IRModule({"main": builder.get()})
-    return tirx.build(module, target=tvm.target.Target(json.loads(target)))["main"]
+            body(array, size, share, threads)
+    return tirx.build(ir.IRModule({"main": builder.get()}), target=target)["main"]

@@ -16,6 +16,7 @@ one at a time and ends when its parent does. Programs come as TVM's JSON: nothin
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -37,7 +38,7 @@ Array = np.ndarray[Any, Any]
 _Parameter = tuple[str, tuple[int, ...]]
 
 _WARM_UP_RUNS = 1
-_MAX_ARRAY_BYTES = 256 * 1024**2
+_MAX_ARRAY_BYTES = 512 * 1024**2
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,12 @@ class _Program:
 
 
 class Worker:
-    """State of one worker process: programs by ticket, and argument arrays by shape."""
+    """State of one worker process: programs by ticket, and argument arrays by size."""
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
         self._programs: dict[str, _Program] = {}
-        self._arrays: dict[tuple[str, tuple[int, ...], int, bool], Any] = {}
+        self._arrays: dict[tuple[str, int, int, bool], Any] = {}
         self._array_bytes = 0
         self._caches: Caches | None = None
 
@@ -173,14 +174,15 @@ class Worker:
         """A random argument; kept, since drawing it takes longer than a run."""
         import tvm
 
-        key = (dtype, shape, position, is_index)
+        size = math.prod(shape)  # a weight has many shapes, one for each way of packing it
+        key = (dtype, size, position, is_index)
         if key not in self._arrays:
-            array = random_argument(dtype, shape, position, is_index=is_index)
+            array = random_argument(dtype, (size,), position, is_index=is_index)
             self._array_bytes += array.nbytes
             if self._array_bytes > _MAX_ARRAY_BYTES:
                 self._arrays, self._array_bytes = {}, array.nbytes
             self._arrays[key] = tvm.runtime.tensor(array)
-        return self._arrays[key]
+        return _tvm.view(self._arrays[key], shape)
 
 
 def _build(module: Any, target: str) -> tuple[Any, float, float]:

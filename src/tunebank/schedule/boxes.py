@@ -201,6 +201,15 @@ def _divisions(value: Value) -> Iterator[tuple[Any, Any, int]]:
                     yield type(part), part.a, int(part.b)
 
 
+@dataclass(frozen=True)
+class _Bound:
+    """A variable, what it stands for, and how much that reads."""
+
+    variable: Any
+    expression: Any
+    loads: int
+
+
 class _Resolver:
     """Computes an element in place, in a box in which all conditions are known."""
 
@@ -213,8 +222,7 @@ class _Resolver:
         self._decides = decides
         self._loads = 0
         self._binds = True
-        self._bound: dict[tuple[Any, str], tuple[Any, Any]] = {}
-        self._loads_of: dict[tuple[Any, str], int] = {}
+        self._bound: dict[tuple[Any, str], _Bound] = {}
         self._analyzer = sym.Analyzer()
         for axis, (begin, end) in zip(axes, box, strict=True):
             self._analyzer.bind(axis, ir.Range(begin, end))
@@ -251,7 +259,8 @@ class _Resolver:
     def _value(self, step: Step, place: Sequence[Any]) -> Value:
         self._bound = {}
         expression = self._at(step, place)
-        return Value(tuple(self._bound.values()), expression)
+        bound = tuple((one.variable, one.expression) for one in self._bound.values())
+        return Value(bound, expression)
 
     def _at(self, step: Step, place: Sequence[Any]) -> Any:
         def load(buffer: Any, at: list[Any]) -> Any:
@@ -270,14 +279,15 @@ class _Resolver:
     def _once(self, step: Step, place: Sequence[Any]) -> Any:
         """A variable for what a step computes at a place."""
         key = (step.result, str(place))
-        if key in self._bound:
-            self._count(self._loads_of[key])
-        else:
-            before = self._loads
-            value = self._at(step, place)
-            self._loads_of[key] = self._loads - before
-            self._bound[key] = (tirx.Var(str(step.result.name), str(step.result.dtype)), value)
-        return self._bound[key][0]
+        known = self._bound.get(key)
+        if known is not None:
+            self._count(known.loads)
+            return known.variable
+        before = self._loads
+        expression = self._at(step, place)
+        variable = tirx.Var(str(step.result.name), str(step.result.dtype))
+        self._bound[key] = _Bound(variable, expression, self._loads - before)
+        return variable
 
     def _count(self, loads: int) -> None:
         self._loads += loads

@@ -107,16 +107,15 @@ def _choices(chain: Chain, device: Device) -> list[Parameters]:
     batch, height, _, _ = chain.window.shape
     share = math.ceil(device.threads / batch)
     bands = sorted({min(height, _MOST_BANDS, n * share) for n in (1, 2, 4)})
-    return [
-        one
+    choices = [
+        Parameters(rows_beside(vectors, device, most=_MOST_ROWS), vectors, band)
         for vectors in range(1, _MOST_VECTORS + 1)
         for band in bands
-        if fits(
-            chain,
-            device,
-            one := Parameters(rows_beside(vectors, device, most=_MOST_ROWS), vectors, band),
-        )
-        and _panel_bytes(chain, one, device) <= _MOST_PANEL_BYTES
+    ]
+    return [
+        one
+        for one in choices
+        if fits(chain, device, one) and _panel_bytes(chain, one, device) <= _MOST_PANEL_BYTES
     ]
 
 
