@@ -128,22 +128,21 @@ class LineBuffer:
         image, y, left, first = at
         total = T.alloc_buffer((across, self._lanes), "float32", scope="local")
 
-        def each(act: Callable[[int, Any], None]) -> None:
-            for i in range(across):
-                with T.vectorized(0, self._lanes) as lane:
-                    act(i, lane)
+        def each(act: Callable[[Any, Any], None]) -> None:
+            with T.unroll(0, across) as i, T.vectorized(0, self._lanes) as lane:
+                act(i, lane)
 
-        def place(i: int, lane: Any) -> list[Any]:
+        def place(i: Any, lane: Any) -> list[Any]:
             return [image, y, left + i, first + offset + lane]
 
-        def combine(i: int, lane: Any) -> None:
+        def combine(i: Any, lane: Any) -> None:
             slot = self._slot(y * window.stride[0] + line)
             kept = self._kept[slot, (left + i) * window.stride[1] + column, offset + lane]
             known = dict(zip((*found.axes, *found.reduced), (*place(i, lane), *tap), strict=True))
             value = rebuilt(found.value, known, lambda b, where: self._load(b, where, kept))
             T.buffer_store(total, found.combine(total[i, lane], value), [i, lane])
 
-        def finish(i: int, lane: Any) -> None:
+        def finish(i: Any, lane: Any) -> None:
             if found.result in self._buffers:
                 T.buffer_store(self._buffers[found.result], total[i, lane], place(i, lane))
             known = {found.result: total[i, lane]}

@@ -148,28 +148,25 @@ class ProductProgram(ABC):
         product = self._product
         dtype = str(product.result.dtype)
         sums = T.alloc_buffer((rows, self._columns), dtype, scope="local")
-        for i in range(rows):
-            self._each_vector(lambda k: T.buffer_store(sums, zero(dtype), [i, k]))  # noqa: B023  called here
+        with T.unroll(0, rows) as i:
+            self._each_vector(lambda k: T.buffer_store(sums, zero(dtype), [i, k]))
         factor = self._factor
         with T.grid(*factor.loops) as loops:
             *outer, last = [loops] if len(factor.loops) == 1 else list(loops)
             number = factor.number([*outer, last])
             steps = dict(zip(factor.steps, (*outer, last * factor.depth), strict=True))
             self._ask_ahead(panel, number)
-            for i in range(rows):
-                known = {
-                    **self._at_row(axes, top + i),
-                    **steps,
-                    product.axes[product.column]: first,
-                }
+            with T.unroll(0, rows) as i:
+                column = {product.axes[product.column]: first}
+                known = {**self._at_row(axes, top + i), **steps, **column}
                 if product.is_of_bytes:
                     self._add_bytes(sums, i, self._bytes(known), lambda k: panel(number, k))
-                    continue
-                value = rebuilt(product.x, known, self._load)
-                self._each_vector(lambda k: _add(sums, (i, k), value, panel(number, k)))  # noqa: B023
-        for i in range(rows):
+                else:
+                    value = rebuilt(product.x, known, self._load)
+                    self._each_vector(lambda k: _add(sums, (i, k), value, panel(number, k)))
+        with T.unroll(0, rows) as i:
             known = self._at_row(axes, top + i)
-            self._each_wanted(lambda k: self._finish(known, first, k, sums[i, k]))  # noqa: B023
+            self._each_wanted(lambda k: self._finish(known, first, k, sums[i, k]))
 
     def _ask_ahead(self, panel: Panel, number: Any) -> None:
         """Asks for the panel's values some steps ahead, if it was packed beforehand.
@@ -194,7 +191,7 @@ class ProductProgram(ABC):
         place[-1] = tirx.Ramp(place[-1], 1, self._product.depth)
         return tirx.reinterpret("int32", self._buffers[load.source][tuple(place)])
 
-    def _add_bytes(self, sums: Any, row: int, x: Any, panel_at: Callable[[Any], Any]) -> None:
+    def _add_bytes(self, sums: Any, row: Any, x: Any, panel_at: Callable[[Any], Any]) -> None:
         """Adds the products of some bytes of X with as many of W to a row of sums."""
         lanes, depth = self._lanes, self._product.depth
         for vector in range(self._vectors):
@@ -223,5 +220,5 @@ class ProductProgram(ABC):
         return element(buffer, place, lambda b, at: self._buffers[b][tuple(at)], self._producers)
 
 
-def _add(sums: Any, place: tuple[int, Any], x: Any, w: Any) -> None:
+def _add(sums: Any, place: tuple[Any, Any], x: Any, w: Any) -> None:
     T.buffer_store(sums, sums[place] + x * w, list(place))
