@@ -110,12 +110,11 @@ class _Program:
                 given = T.alloc_buffer((a, a, lanes), "float32", scope="local")
                 half = T.alloc_buffer((a, a, lanes), "float32", scope="local")
                 n, top, left = self._place(block, tile)
-                for r in range(a):
-                    for s in range(a):
-                        self._gather(given, (r, s), (n, top + r, left + s), group)
+                with T.unroll(0, a) as r, T.unroll(0, a) as s:
+                    self._gather(given, (r, s), (n, top + r, left + s), group)
                 rows = _INPUT[a]
                 for i in range(a):
-                    for s in range(a):
+                    with T.unroll(0, a) as s:
                         self._combine(half, (i, s), rows[i], [(given, (r, s)) for r in range(a)])
                 for i in range(a):
                     for j in range(a):
@@ -123,7 +122,7 @@ class _Program:
                         place = (i * a + j, tile)
                         self._combine(values, place, rows[j], parts, offset=group * lanes)
 
-    def _gather(self, given: Any, at: tuple[int, int], place: tuple[Any, ...], group: Any) -> None:
+    def _gather(self, given: Any, at: tuple[Any, Any], place: tuple[Any, ...], group: Any) -> None:
         """A vector of inputs; those that only tiles over the edge need are 0."""
         n, y, x = place
         reach = self._window - 1
@@ -145,20 +144,20 @@ class _Program:
                 for column in range(0, columns, self._lanes):
                     _tvm.prefetch(self._weight[e, group, c + STEPS_AHEAD, column])
 
-                def add(i: int, k: Any) -> None:
+                def add(i: Any, k: Any) -> None:
                     value = values[e, part * rows + i, c] * self._weight[e, group, c, k]
                     T.buffer_store(sums, sums[i, k] + value, [i, k])
 
                 self._each(rows, add)
 
-            def keep(i: int, k: Any) -> None:
+            def keep(i: Any, k: Any) -> None:
                 T.buffer_store(products, sums[i, k], [e, part * rows + i, own * columns + k])
 
             self._each(rows, keep)
 
-    def _each(self, rows: int, act: Callable[[int, Any], None]) -> None:
+    def _each(self, rows: int, act: Callable[[Any, Any], None]) -> None:
         """Acts on each vector of a register tile."""
-        for i in range(rows):
+        with T.unroll(0, rows) as i:
             for column in range(self._given.columns):
                 with T.vectorized(0, self._lanes) as lane:
                     act(i, column * self._lanes + lane)
@@ -173,7 +172,7 @@ class _Program:
                 done = T.alloc_buffer((m, m, lanes), "float32", scope="local")
                 rows = _OUTPUT[m, self._window]
                 for i in range(m):
-                    for s in range(a):
+                    with T.unroll(0, a) as s:
                         parts = [(products, (r * a + s, tile)) for r in range(a)]
                         self._combine(half, (i, s), rows[i], parts, read_at=own * lanes)
                 n, top, left = self._place(block, tile)
