@@ -8,8 +8,8 @@ All are built, and run in turns with a clock on each call: with the caches as it
 them. A kernel gets its default schedule, unless another took notably less in place: alone the
 default was measured once, maybe in a bad moment, and what was found is the least of many. Kernels
 that were made one are taken apart where they were faster so. All this together is run beside the
-first two plans, if there is time: what is kept is then not notably slower than what was found, nor
-than the default.
+first two plans, if there is time: what is kept is then not notably slower than what was found,
+nor than the default.
 """
 
 from __future__ import annotations
