@@ -309,6 +309,6 @@ def _work(kernel: Kernel) -> float:
 def _most_at_once(kernel: Kernel) -> int:
     """How many candidates of the kernel to measure before looking at the clock again.
 
-    Fewer of one with large arguments: to draw and pack a weight of 400 MB for a check takes seconds.
+    Fewer of one with large arguments: drawing and packing 400 MB for a check takes seconds.
     """
     return max(1, min(BATCH, _BATCH_BYTES // max(1, kernel.argument_bytes)))
