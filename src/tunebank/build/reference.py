@@ -20,6 +20,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from tunebank.build.fourier import fourier_rounding
 from tunebank.errors import VerificationError
 from tunebank.runtime.feed import Array, Feed, numpy_dtype
 
@@ -74,13 +75,22 @@ class OnnxReference:
             with suppress(Exception):
                 yield self.run(nudged)
 
+    @cached_property
+    def rounding(self) -> float:
+        """Relative error of its own, beyond what summing in another order explains."""
+        return fourier_rounding(self._model)
+
     def follows_inputs(self, output: str) -> bool:
         """Whether the output is computed from the inputs at all."""
         return output in self._following
 
     @cached_property
+    def _model(self) -> onnx.ModelProto:
+        return onnx.load(str(self._path), load_external_data=False)
+
+    @cached_property
     def _following(self) -> set[str]:
-        graph = onnx.load(str(self._path), load_external_data=False).graph
+        graph = self._model.graph
         weights = {tensor.name for tensor in graph.initializer}
         reached = {value.name for value in graph.input if value.name not in weights}
         for node in graph.node:  # in topological order, as ONNX has it

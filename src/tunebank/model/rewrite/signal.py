@@ -26,17 +26,12 @@ MAX_LENGTH = 4096
 def open_dft(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
     """DFT(x, length, axis): forward or back, of real or complex numbers, one-sided or not."""
     shape = graph.known_shape(node.input[0], node)
-    attributes = attributes_of(node)
-    inputs = [*node.input, "", ""][:3]
-    length, axis = (graph.constant(name) if name else None for name in inputs[1:])
-    if (inputs[1] and length is None) or (inputs[2] and axis is None):
+    found = _axis_and_points(node, graph)
+    if found is None:
         return False
-    default = 1 if graph.opset < 20 else -2
-    number = int(attributes.get("axis", default) if axis is None else axis.item()) % len(shape)
-    inverse, onesided = bool(attributes.get("inverse", 0)), bool(attributes.get("onesided", 0))
+    number, points = found
+    inverse, onesided = _direction(node)
     entries, parts = shape[number], shape[-1]
-    whole = 2 * (entries - 1) if inverse and onesided else entries
-    points = whole if length is None else int(length.item())
     _check_length(points, node)
     if inverse and onesided:
         matrix = _half_back(entries, points)
@@ -54,14 +49,10 @@ def open_stft(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
     x (B, T) or (B, T, 1) → (B, frames, frequencies, 2)
     """
     shape = graph.known_shape(node.input[0], node)
-    signal, step, window, length = [*node.input, "", ""][:4]
+    signal, step, window = [*node.input, ""][:3]
     stride = graph.constant(step)
-    frame = graph.constant(length) if length else None
-    window_shape = graph.shape(window) if window else None
-    if stride is None or (len(shape) == 3 and shape[2] != 1) or (frame is None and not window):
-        return False
-    points = int(frame.item()) if frame is not None else (window_shape or (0,))[0]
-    if points == 0:
+    points = _frame_points(node, graph)
+    if stride is None or not points or (len(shape) == 3 and shape[2] != 1):
         return False
     _check_length(points, node)
     onesided = bool(attributes_of(node).get("onesided", 1))
@@ -78,6 +69,49 @@ def open_stft(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
     parts = new.reshape(y, [shape[0], len(filters) // 2, 2, frames])
     new.transpose(parts, [0, 3, 1, 2], out=node.output[0])
     return True
+
+
+def transform_points(node: onnx.NodeProto, graph: Graph) -> int | None:
+    """The length of a DFT or an STFT; None if it is known when the model runs.
+
+    Raises:
+        ModelError: the shape of its input isn't known.
+    """
+    if node.op_type == "STFT":
+        return _frame_points(node, graph)
+    found = _axis_and_points(node, graph)
+    return found[1] if found is not None else None
+
+
+def _frame_points(node: onnx.NodeProto, graph: Graph) -> int | None:
+    """Of an STFT."""
+    _, _, window, length = [*node.input, "", ""][:4]
+    if length:
+        frame = graph.constant(length)
+        return int(frame.item()) if frame is not None else None
+    window_shape = graph.shape(window) if window else None
+    return window_shape[0] if window_shape else None
+
+
+def _axis_and_points(node: onnx.NodeProto, graph: Graph) -> tuple[int, int] | None:
+    """Of a DFT: along which axis it goes, and how many points it has."""
+    shape = graph.known_shape(node.input[0], node)
+    inputs = [*node.input, "", ""][:3]
+    length, axis = (graph.constant(name) if name else None for name in inputs[1:])
+    if (inputs[1] and length is None) or (inputs[2] and axis is None):
+        return None
+    default = attributes_of(node).get("axis", 1 if graph.opset < 20 else -2)
+    number = int(default if axis is None else axis.item()) % len(shape)
+    if length is not None:
+        return number, int(length.item())
+    from_half = all(_direction(node))
+    return number, 2 * (shape[number] - 1) if from_half else shape[number]
+
+
+def _direction(node: onnx.NodeProto) -> tuple[bool, bool]:
+    """Of a DFT: whether it goes back, and whether one side of a spectrum is left out."""
+    attributes = attributes_of(node)
+    return bool(attributes.get("inverse", 0)), bool(attributes.get("onesided", 0))
 
 
 def _check_length(points: int, node: onnx.NodeProto) -> None:
