@@ -97,17 +97,24 @@ def depthwise_conv2d(
     size: int = 8,
     channels: int = 16,
     window: int = 3,
+    stride: int = 1,
+    dilation: int = 1,
     epilogue: Sequence[str] = (),
     names: str = "",
 ) -> tirx.PrimFunc:
     """A depthwise convolution of (1, size, size, channels)."""
+    out = (size - 1) // stride + 1
     x = te.placeholder((1, size, size, channels), name=f"{names}x")
     w = te.placeholder((window, window, channels), name=f"{names}w")
-    padded = _padded(x, window // 2, axes=(1, 2), names=names)
+    padded = _padded(x, window // 2 * dilation, axes=(1, 2), names=names)
     ry, rx = (te.reduce_axis((0, window), name=f"{names}r{axis}") for axis in "yx")
+
+    def at(position: Any, tap: Any) -> Any:
+        return position * stride + tap * dilation
+
     result = te.compute(
-        (1, size, size, channels),
-        lambda n, y, z, c: te.sum(padded(n, y + ry, z + rx, c) * w(ry, rx, c), axis=[ry, rx]),
+        (1, out, out, channels),
+        lambda n, y, z, c: te.sum(padded(n, at(y, ry), at(z, rx), c) * w(ry, rx, c), axis=[ry, rx]),
         name=f"{names}depthwise",
     )
     return _function([x, w], result, epilogue, names)

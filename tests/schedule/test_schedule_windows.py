@@ -129,6 +129,12 @@ def added_to_rows() -> Kernel:
 WITH_WINDOWS: dict[str, Callable[[], Kernel]] = {
     "depthwise": lambda: kernel(depthwise_conv2d(size=9, channels=40, epilogue=("bias", "relu"))),
     "pooling": lambda: kernel(pool(size=9, channels=24, window=5, stride=1)),
+    "large": lambda: kernel(depthwise_conv2d(size=19, channels=40, window=9, epilogue=("bias",))),
+    "large pooling": lambda: kernel(pool(size=15, channels=24, window=7, stride=1)),
+    "large, every other": lambda: kernel(
+        depthwise_conv2d(size=17, channels=24, window=7, stride=2)
+    ),
+    "large, dilated": lambda: kernel(depthwise_conv2d(size=15, channels=16, window=7, dilation=2)),
 }
 WITH_PIECES: dict[str, Callable[[], Kernel]] = {
     "decoded": decoded,
@@ -171,13 +177,14 @@ def test_the_numbers_of_pieces(name: str, device: Device, measurer: LocalMeasure
     Space(again, device).apply(one_step(PIECES))  # its buffers are others
 
 
-def test_a_large_pooling_has_it_by_default_and_a_convolution_tries_it(device: Device) -> None:
+def test_what_reads_often_has_it_by_default_and_a_convolution_tries_it(device: Device) -> None:
     kinds = {
         name: [t.instructions[0].kind for t in default_traces(Space(make(), device))]
         for name, make in WITH_WINDOWS.items()
     }
-    assert kinds["pooling"][0] == WINDOWS
+    assert kinds["pooling"][0] == kinds["large"][0] == WINDOWS
     assert WINDOWS in kinds["depthwise"][1:]
+    assert WINDOWS in kinds["large, every other"][1:]
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,13 @@ _IMAGE_AXES = 4  # n, y, x, k
 _MOST_TAPS = 81
 
 
+Taps = tuple[tuple[int, int, tuple[int, ...]], ...]
+"""Places of a window: line, column, and the reduction's axes there."""
+
+Rows = tuple[int, int, Taps]
+"""How many times the same places, how many lines further down each time, and the first ones."""
+
+
 @dataclass(frozen=True)
 class Window:
     """A reduction over a window that slides over images, each channel by itself.
@@ -55,13 +62,27 @@ class Window:
     source: Any
     shape: tuple[int, ...]
     stride: tuple[int, int]
-    taps: tuple[tuple[int, int, tuple[int, ...]], ...]
+    taps: Taps
     steps: tuple[Step, ...]
 
     @property
     def reach(self) -> int:
         """How many lines the window reaches over."""
         return 1 + max(line for line, _, _ in self.taps)
+
+    @property
+    def rows(self) -> Rows:
+        """Its places as so many times the same ones, a step further down each time."""
+        count = 1 + max((place[0] for _, _, place in self.taps if place), default=0)
+        size = len(self.taps) // count
+        first = self.taps[:size]
+        step = self.taps[size][0] - first[0][0] if count > 1 else 0
+        repeated = tuple(
+            (line + row * step, column, (row, *place[1:]))
+            for row in range(count)
+            for line, column, place in first
+        )
+        return (count, step, first) if repeated == self.taps else (1, 0, self.taps)
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,12 @@ from tunebank.schedule.chain import Padding, Window
 from tunebank.schedule.pointwise import rebuilt, store_steps
 from tunebank.schedule.tiles import uneven
 
-_MOST_ACROSS = 7
+_MOST_TAPS = 25
+"""Places of a window whose code is written out; of one with more, that of a row of them is."""
+_MOST_ACROSS, _MOST_ACROSS_IN_ROWS = 7, 8
+"""Columns side by side, written out and row by row."""
 _MOST_UNROLLED = 128
-"""Places of a window times columns side by side."""
+"""Places that are written out times columns side by side."""
 
 
 class LineBuffer:
@@ -47,6 +50,8 @@ class LineBuffer:
         self._buffers = buffers
         self._lanes = lanes
         self._vectors = vectors
+        is_large = len(window.taps) > _MOST_TAPS
+        self._rows = window.rows if is_large else (1, 0, window.taps)
         _, self._lines, self._columns, _ = (int(n) for n in window.source.shape)
         shape = (window.reach, self._columns, lanes * vectors)
         self._kept = T.alloc_buffer(shape, "float32")
@@ -112,7 +117,9 @@ class LineBuffer:
 
     def _slide(self, image: Any, y: Any, first: Any) -> None:
         """A line of results, some columns side by side."""
-        most = max(1, min(_MOST_ACROSS, _MOST_UNROLLED // len(self._window.taps)))
+        count, _, taps = self._rows
+        across = _MOST_ACROSS if count == 1 else _MOST_ACROSS_IN_ROWS
+        most = max(1, min(across, _MOST_UNROLLED // len(taps)))
         begin = 0
         for count, across in uneven(self._window.shape[2], most):
             if count:
@@ -136,7 +143,7 @@ class LineBuffer:
             return [image, y, left + i, first + offset + lane]
 
         def combine(i: Any, lane: Any) -> None:
-            slot = self._slot(y * window.stride[0] + line)
+            slot = self._slot(top + line)
             kept = self._kept[slot, (left + i) * window.stride[1] + column, offset + lane]
             known = dict(zip((*found.axes, *found.reduced), (*place(i, lane), *tap), strict=True))
             value = rebuilt(found.value, known, lambda b, where: self._load(b, where, kept))
@@ -149,8 +156,12 @@ class LineBuffer:
             store_steps(window.steps, place(i, lane), known, self._buffers)
 
         each(lambda i, lane: T.buffer_store(total, found.identity, [i, lane]))
-        for line, column, tap in window.taps:  # noqa: B007  `combine` reads them
-            each(combine)
+        count, step, taps = self._rows
+        with T.serial(0, count) as row:
+            top = y * window.stride[0] + row * step
+            for line, column, place_in_row in taps:  # noqa: B007  `combine` reads them
+                tap = (row, *place_in_row[1:]) if count > 1 else place_in_row
+                each(combine)
         each(finish)
 
     def _load(self, buffer: Any, place: list[Any], kept: Any) -> Any:
