@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -48,9 +46,9 @@ def _siblings(cpu: int) -> str:
         return str(cpu)
 
 
-def configure_pool(threads: int) -> Sequence[int]:
+def configure_pool(threads: int) -> tuple[int, ...]:
     """Gives the calling thread's pool so many threads; returns their cores, the caller's first."""
-    cores = core_ids()[:threads] if len(core_ids()) >= threads else ()
+    cores = _cores_for(threads)
     if getattr(_configured, "threads", None) != threads:
         import tvm
 
@@ -63,16 +61,23 @@ def configure_pool(threads: int) -> Sequence[int]:
     return cores
 
 
-@contextmanager
-def running_on(threads: int) -> Iterator[None]:
+@cache
+def _cores_for(threads: int) -> tuple[int, ...]:
+    return core_ids()[:threads] if len(core_ids()) >= threads else ()
+
+
+class running_on:  # noqa: N801  a context manager, faster than one made of a generator
     """Inside, programs that the calling thread runs have a core per thread."""
-    cores = configure_pool(threads)
-    if not cores:
-        yield
-        return
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores[:1])
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
+
+    def __init__(self, threads: int) -> None:
+        self._own = configure_pool(threads)[:1]
+        self._before: set[int] = set()
+
+    def __enter__(self) -> None:
+        if self._own:
+            self._before = os.sched_getaffinity(0)
+            os.sched_setaffinity(0, self._own)
+
+    def __exit__(self, *error: object) -> None:
+        if self._own:
+            os.sched_setaffinity(0, self._before)
