@@ -324,3 +324,24 @@ def test_channels_are_shuffled_channels_last(read: Read, tmp_path: Path, device:
     model = assert_same_numbers(read, path, device)
     names = sorted(kernel.name for kernel in model.kernels)
     assert names == ["conv2d", "conv2d", "reshape_transpose_reshape", "transpose", "transpose"]
+
+
+def test_volumes_are_channels_last_from_one_convolution_to_the_next(
+    read: Read, tmp_path: Path, device: Device
+) -> None:
+    net = Net(0, (2, 4, 5, 8, 6))
+    weights = [net.weight(6, 4, 3, 3, 3), net.weight(6, scale=0.1)]
+    around = {"kernel_shape": [3] * 3, "pads": [1] * 6}
+    x = net.add("Conv", ["x", *weights], (2, 6, 3, 4, 6), strides=[2, 2, 1], **around)
+    x = net.add("Relu", [x], net.shapes[x])
+    x = net.add("MaxPool", [x], (2, 6, 3, 2, 3), strides=[1, 2, 2], **around)
+    x = net.add("AveragePool", [x], (2, 6, 2, 1, 2), kernel_shape=[2, 2, 2])
+    window = {"kernel_shape": [2, 1, 1], "dilations": [1, 1, 1]}
+    x = net.add("Conv", [x, net.weight(6, 1, 2, 1, 1)], (2, 6, 1, 1, 2), group=6, **window)
+    y = net.add("Conv", [x, net.weight(4, 3, 1, 1, 1)], (2, 4, 1, 1, 2), group=2)
+    path = tmp_path / "net.onnx"
+    net.write(path, [y])
+    model = assert_same_numbers(read, path, device)
+    assert model.front_half.convolutions == {"NDHWC": 3}
+    moved = [kernel.name for kernel in model.kernels if "transpose" in kernel.name]
+    assert len(moved) <= 2, "the input, and the output"

@@ -30,7 +30,7 @@ without search (`--time-budget 0`), with random weights.
   largest value of that output; *allowed*: what rounding explains, by data types, lengths of sums
   and depth. A model may exceed it where ONNX Runtime, otherwise optimised, differs from itself
   as much.
-- *convs*: convolutions by layout; *other* are three-dimensional ones.
+- *convs*: convolutions by layout; *NHWC* are also those of volumes, in NDHWC.
 - *front half s*: model file to kernels: read, canonicalise, import into TVM and lower, without
   importing libraries. *total s* is the whole command.
 - *reader MiB*: the most memory that the reading process held, *peak MiB* all processes together.
@@ -43,7 +43,7 @@ def cells(outcome: Outcome, *, message_limit: int | None = None) -> tuple[str, .
     half = result.get("front_half") or {}
     verified = result.get("verified") or {}
     convolutions = half.get("convolutions")
-    others = None if convolutions is None else _others(convolutions)
+    last, other = (None, None) if convolutions is None else _by_layout(convolutions)
     return (
         outcome.model,
         outcome.reader,
@@ -52,8 +52,8 @@ def cells(outcome: Outcome, *, message_limit: int | None = None) -> tuple[str, .
         _error_text(verified),
         _number(verified.get("tolerance"), ".1e"),
         _number(len(result["kernels"]) if "kernels" in result else None, "d"),
-        _number(None if convolutions is None else convolutions.get("NHWC", 0), "d"),
-        _number(others, "d"),
+        _number(last, "d"),
+        _number(other, "d"),
         _number(half.get("read_seconds"), ".1f"),
         _number(half.get("canonicalise_seconds"), ".1f"),
         _number(half.get("import_seconds"), ".1f"),
@@ -107,8 +107,10 @@ def _error_text(verified: dict[str, Any]) -> str:
     return _UNKNOWN if absolute is None else f"{absolute:.1e} abs"
 
 
-def _others(convolutions: dict[str, int]) -> int:
-    return sum(count for layout, count in convolutions.items() if layout != "NHWC")
+def _by_layout(convolutions: dict[str, int]) -> tuple[int, int]:
+    """How many are channels last, and how many are not."""
+    last = sum(count for layout, count in convolutions.items() if layout.endswith("C"))
+    return last, sum(convolutions.values()) - last
 
 
 def _peak(outcome: Outcome, half: dict[str, Any]) -> float | None:

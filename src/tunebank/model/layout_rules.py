@@ -92,26 +92,33 @@ def _shape(expr: Any) -> tuple[int, ...]:
 # -- convolution
 
 
-def _conv2d(call: ir.Call, forms: Forms) -> Result | None:
-    attrs = call.attrs
-    if (attrs.data_layout, attrs.kernel_layout) != ("NCHW", "OIHW"):
+_CONVOLUTIONS = {"relax.nn.conv2d": "HW", "relax.nn.conv3d": "DHW"}
+"""Operators, and the names of their spatial axes."""
+
+
+def _convolution(call: ir.Call, forms: Forms) -> Result | None:
+    attrs, name = call.attrs, str(call.op.name)
+    axes = _CONVOLUTIONS[name]
+    if (attrs.data_layout, attrs.kernel_layout) != (f"NC{axes}", f"OI{axes}"):
         return None
+    order = [*range(2, 2 + len(axes)), 1, 0]
     weight = forms.constant(call.args[1])
     if weight is not None:
-        kernel = relax.const(_tvm.tensor_of(weight.transpose(2, 3, 1, 0)))
+        kernel = relax.const(_tvm.tensor_of(weight.transpose(order)))
     else:
-        kernel = forms.emit(relax.op.permute_dims(forms.first(call.args[1]), [2, 3, 1, 0]))
+        kernel = forms.emit(relax.op.permute_dims(forms.first(call.args[1]), order))
+    make = getattr(relax.op.nn, name.rpartition(".")[2])
     return Result(
-        relax.op.nn.conv2d(
+        make(
             forms.last(call.args[0]),
             kernel,
             strides=list(attrs.strides),
             padding=list(attrs.padding),
             dilation=list(attrs.dilation),
             groups=int(attrs.groups),
-            data_layout="NHWC",
-            kernel_layout="HWIO",
-            out_layout="NHWC",
+            data_layout=f"N{axes}C",
+            kernel_layout=f"{axes}IO",
+            out_layout=f"N{axes}C",
             out_dtype=attrs.out_dtype or None,
         )
     )
@@ -160,7 +167,8 @@ def _operand(arg: Any, rank: int, forms: Forms) -> Any:
 
 def _pool(call: ir.Call, forms: Forms) -> Result | None:
     attrs = call.attrs
-    if attrs.layout != "NCHW":
+    axes = "DHW" if str(call.op.name).endswith("3d") else "HW"
+    if attrs.layout != f"NC{axes}":
         return None
     make = getattr(relax.op.nn, str(call.op.name).rpartition(".")[2])
     return Result(
@@ -172,7 +180,7 @@ def _pool(call: ir.Call, forms: Forms) -> Result | None:
             dilation=list(attrs.dilation),
             ceil_mode=bool(attrs.ceil_mode),
             count_include_pad=bool(attrs.count_include_pad),
-            layout="NHWC",
+            layout=f"N{axes}C",
         )
     )
 
@@ -357,7 +365,7 @@ def _named(prefix: str, names: str) -> Sequence[str]:
 
 
 _STARTING: dict[str, Rule] = {
-    "relax.nn.conv2d": _conv2d,
+    **dict.fromkeys(_CONVOLUTIONS, _convolution),
     "relax.nn.conv2d_transpose": _conv2d_transpose,
 }
 """Operators that are channels last whatever their operands are."""
@@ -380,7 +388,7 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(
         _named("relax.nn.", "relu relu6 leakyrelu gelu gelu_tanh silu selu softplus"), _elementwise
     ),
-    **dict.fromkeys(_named("relax.nn.", "max_pool2d avg_pool2d"), _pool),
+    **dict.fromkeys(_named("relax.nn.", "max_pool2d avg_pool2d max_pool3d avg_pool3d"), _pool),
     "relax.nn.adaptive_avg_pool2d": _adaptive_pool,
     "relax.image.resize2d": _resize,
     **dict.fromkeys(_named("relax.nn.", "softmax log_softmax"), _softmax),
