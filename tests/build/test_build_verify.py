@@ -18,9 +18,10 @@ from mutants import (
 
 from small_nets import INPUT_SHAPE, write_conv_net
 from tunebank.build import Verification, verify, verify_against
+from tunebank.build.reference import OnnxReference
 from tunebank.errors import VerificationError
 from tunebank.model import TensorSpec
-from tunebank.runtime.feed import Array, Feed
+from tunebank.runtime.feed import Array, Feed, random_feed
 
 INPUTS = (TensorSpec("x", INPUT_SHAPE, "float32"),)
 QUANTISED_ROUNDING = (2 * 3) ** 0.5 * 2.0**-8  # three roundings to 8 bits in a row
@@ -195,6 +196,16 @@ def test_an_ill_conditioned_model_is_held_to_its_second_opinions() -> None:
     outcome = verify_against(lambda feed: [off(0.2)(feed["x"])], chaotic, VECTOR)
     assert not outcome.conclusive
     assert outcome.feeds == 1  # of zeros, which a factor leaves as they are
+
+
+def test_tables_are_nudged_where_inputs_are_indices(tmp_path: Path) -> None:
+    reference = OnnxReference(write_token_mutant(tmp_path / "right.onnx"), threads=1)
+    feed = random_feed(TOKEN_INPUTS)
+    expected, *_ = reference.run(feed)
+    optimised, nudged = (found[0] for found in reference.second_opinions(feed, nudge=1e-4))
+    apart = np.abs(nudged - expected).max() / np.abs(expected).max()
+    assert 1e-6 < apart < 1e-2
+    assert np.abs(optimised - expected).max() < 0.1 * np.abs(nudged - expected).max()
 
 
 def test_second_opinions_are_asked_only_where_they_are_needed() -> None:

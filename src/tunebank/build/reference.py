@@ -3,7 +3,8 @@
 The reference evaluates the graph node by node, without optimisations. A second opinion is another
 right evaluation of the same model on the same inputs: by ONNX Runtime with all of its
 optimisations (other fusions, other orders of summation, integer arithmetic for quantised graphs),
-or of inputs nudged by as much as rounding errors amount to. How far a second opinion is from the
+or of inputs nudged by as much as rounding errors amount to; where the inputs are indices, of the
+tables that they index. How far a second opinion is from the
 reference tells how ill-conditioned the model is there, which no count of roundings does.
 """
 
@@ -64,16 +65,36 @@ class OnnxReference:
 
         Args:
             feed: the inputs.
-            nudge: by how much floating-point inputs are shifted, relative to their largest value.
+            nudge: by how much floating-point inputs, or tables, are shifted, relative to their
+                largest value.
         """
-        nudged = nudged_feed(feed, nudge)
         with suppress(Exception):  # an opinion less
             if self._optimised is None:
                 self._optimised = self._session(_Level.ORT_ENABLE_ALL)
             yield _run(self._optimised, feed)
-        if nudged is not None:
-            with suppress(Exception):
+        with suppress(Exception):
+            nudged = nudged_feed(feed, nudge)
+            if nudged is not None:
                 yield self.run(nudged)
+            elif tables := nudged_feed(self._tables(), nudge):
+                yield self._run_with(tables, feed)
+
+    def _run_with(self, weights: Mapping[str, Array], feed: Feed) -> list[Array]:
+        """The outputs with other values for some weights."""
+        make = onnxruntime.OrtValue.ortvalue_from_numpy
+        values = {name: make(array) for name, array in weights.items()}  # outlive the session
+        return _run(self._session(_Level.ORT_DISABLE_ALL, values), feed)
+
+    def _tables(self) -> dict[str, Array]:
+        """The model's tables that something is looked up in."""
+        graph = self._model.graph
+        names = {node.input[0] for node in graph.node if node.op_type == "Gather"}
+        folder = str(self._path.parent)
+        return {
+            tensor.name: onnx.numpy_helper.to_array(tensor, folder)
+            for tensor in graph.initializer
+            if tensor.name in names
+        }
 
     @cached_property
     def rounding(self) -> float:
@@ -113,8 +134,12 @@ class OnnxReference:
             "--no-verify lets it pass"
         )
 
-    def _session(self, level: Any) -> onnxruntime.InferenceSession:
+    def _session(
+        self, level: Any, weights: Mapping[str, Any] | None = None
+    ) -> onnxruntime.InferenceSession:
         options = onnxruntime.SessionOptions()
+        for name, value in (weights or {}).items():
+            options.add_initializer(name, value)
         options.intra_op_num_threads = self._threads
         options.log_severity_level = 4
         options.graph_optimization_level = level
