@@ -129,6 +129,7 @@ def added_to_rows() -> Kernel:
 WITH_WINDOWS: dict[str, Callable[[], Kernel]] = {
     "depthwise": lambda: kernel(depthwise_conv2d(size=9, channels=40, epilogue=("bias", "relu"))),
     "pooling": lambda: kernel(pool(size=9, channels=24, window=5, stride=1)),
+    "uneven channels": lambda: kernel(depthwise_conv2d(size=9, channels=58, epilogue=("relu",))),
     "large": lambda: kernel(depthwise_conv2d(size=19, channels=40, window=9, epilogue=("bias",))),
     "large pooling": lambda: kernel(pool(size=15, channels=24, window=7, stride=1)),
     "large, every other": lambda: kernel(
@@ -182,7 +183,8 @@ def test_what_reads_often_has_it_by_default_and_a_convolution_tries_it(device: D
         name: [t.instructions[0].kind for t in default_traces(Space(make(), device))]
         for name, make in WITH_WINDOWS.items()
     }
-    assert kinds["pooling"][0] == kinds["large"][0] == WINDOWS
+    for name in ("pooling", "large", "uneven channels"):
+        assert kinds[name][0] == WINDOWS
     assert WINDOWS in kinds["depthwise"][1:]
     assert WINDOWS in kinds["large, every other"][1:]
 

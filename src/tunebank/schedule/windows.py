@@ -6,9 +6,10 @@ A thread takes a vector of channels down the image, and keeps as many lines as t
 over (`line_buffer.py`), padded once: no window asks whether it is inside, as MetaSchedule's do.
 Pooling of 5x5 with stride 1 takes 9 µs so instead of 206 (10x10x128, a Zen 4 with 2 threads);
 depthwise convolutions 0.6 to 1.2 times as long on large images, longer on small ones, where their
-weights are what takes time; those of 7x7 and 9x9 0.6 to 0.9 times (an Emerald Rapids). Bands of
-lines are shared out, and of each the groups of channels. A schedule of this kind is a trace of one
-step, `Windows`, whose attribute is the number of bands.
+weights are what takes time; those of 7x7 and 9x9 0.6 to 0.9 times (an Emerald Rapids). Of 36 to 150
+channels that are no multiple of 8, of which TVM makes vectors that LLVM takes apart, a tenth to a
+third of the time. Bands of lines are shared out, and of each the groups of channels. A schedule of
+this kind is a trace of one step, `Windows`, whose attribute is the number of bands.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ _MOST_OFTEN = 49
 """Times that each value is read."""
 _REACHES = 2
 """How many times as high as its window an image is that a convolution surely pays on."""
+_WHOLE = 8
+"""What channels are a multiple of if TVM makes vectors of them that LLVM keeps whole."""
 _MOST_BANDS = 64
 
 
@@ -44,19 +47,20 @@ def windows_trace(kernel: Kernel, device: Device, *, clearly: bool) -> Trace | N
     Args:
         kernel: the kernel.
         device: for its vectors and threads.
-        clearly: whether it must be sure to pay: a pooling that reads each value very often, or a
-            large window on an image that is larger.
+        clearly: whether it must be sure to pay: a pooling that reads each value very often, a
+            large window on an image that is larger, or channels that make no whole vectors.
     """
     found = as_slide(kernel)
     if found is None or found.window.shape[3] < device.vector_lanes:
         return None
     window = found.window
     often = len(window.taps) / math.prod(window.stride)
-    batch, height, _, _ = window.shape
+    batch, height, _, channels = window.shape
     is_pooling = isinstance(window.reduction.value, ir.TensorLoad)
     is_large = often >= _MOST_OFTEN and height >= _REACHES * window.reach
-    pays = is_large or (is_pooling and often >= _VERY_OFTEN)
-    if often < _OFTEN or (clearly and not pays):
+    is_uneven = not is_pooling and channels % _WHOLE != 0
+    pays = is_large or is_uneven or (is_pooling and often >= _VERY_OFTEN)
+    if not pays and (clearly or often < _OFTEN):
         return None
     return one_step(KIND, min(math.ceil(device.threads / batch), height, _MOST_BANDS))
 
