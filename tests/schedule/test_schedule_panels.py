@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from programs import (
     matmul,
     softmax,
 )
-from tunebank.device import Device
+from tunebank.device import Device, detect_device
 from tunebank.kernel import Kernel
 from tunebank.measure import LocalMeasurer
 from tunebank.schedule import (
@@ -206,6 +207,16 @@ def test_half_vectors_are_no_reason_by_themselves(device: Device) -> None:
     assert traces[0].instructions[0].kind != KIND
     if device.vector_lanes > 8:
         assert KIND in [trace.instructions[0].kind for trace in traces], "it is tried all the same"
+
+
+@pytest.mark.parametrize(("mcpu", "is_half"), [("znver4", False), ("emeraldrapids", True)])
+def test_half_vectors_are_a_reason_where_whole_ones_are_twice_as_fast(
+    mcpu: str, is_half: bool
+) -> None:
+    device = detect_device(json.dumps({"kind": "llvm", "mcpu": mcpu, "num-cores": 1}), threads=1)
+    much, little = (constant(conv2d(size=28, cin=40, cout=40, window=w)) for w in (3, 1))
+    assert bool(panels_traces(much, device, clearly=True)) == is_half
+    assert panels_traces(little, device, clearly=True) == []
 
 
 @pytest.mark.parametrize("extent", [1, 2, 13, 14, 15, 37, 197, 1500])
