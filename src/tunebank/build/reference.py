@@ -4,8 +4,8 @@ The reference evaluates the graph node by node, without optimisations. A second 
 right evaluation of the same model on the same inputs: by ONNX Runtime with all of its
 optimisations (other fusions, other orders of summation, integer arithmetic for quantised graphs),
 or of inputs nudged by as much as rounding errors amount to; where the inputs are indices, of the
-tables that they index. How far a second opinion is from the
-reference tells how ill-conditioned the model is there, which no count of roundings does.
+tables that they index. How far a second opinion is from the reference tells how ill-conditioned the
+model is there, which no count of roundings does.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Convolutions in NHWC with HWIO weights, which schedule to about twice the speed.
 
-Those of volumes are in NDHWC with DHWIO, 2 to 6 times as fast.
+Those of volumes are in NDHWC with DHWIO: a C3D takes a quarter of the time.
 
 Every tensor of three or more dimensions may have two forms, the model's own and *channels last*:
 

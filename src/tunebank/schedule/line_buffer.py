@@ -117,9 +117,9 @@ class LineBuffer:
 
     def _slide(self, image: Any, y: Any, first: Any) -> None:
         """A line of results, some columns side by side."""
-        count, _, taps = self._rows
-        across = _MOST_ACROSS if count == 1 else _MOST_ACROSS_IN_ROWS
-        most = max(1, min(across, _MOST_UNROLLED // len(taps)))
+        rows, _, taps = self._rows
+        limit = _MOST_ACROSS if rows == 1 else _MOST_ACROSS_IN_ROWS
+        most = max(1, min(limit, _MOST_UNROLLED // len(taps)))
         begin = 0
         for count, across in uneven(self._window.shape[2], most):
             if count:
@@ -156,11 +156,11 @@ class LineBuffer:
             store_steps(window.steps, place(i, lane), known, self._buffers)
 
         each(lambda i, lane: T.buffer_store(total, found.identity, [i, lane]))
-        count, step, taps = self._rows
-        with T.serial(0, count) as row:
+        rows, step, taps = self._rows
+        with T.serial(0, rows) as row:
             top = y * window.stride[0] + row * step
-            for line, column, place_in_row in taps:  # noqa: B007  `combine` reads them
-                tap = (row, *place_in_row[1:]) if count > 1 else place_in_row
+            for line, column, of_first in taps:  # noqa: B007  `combine` reads them
+                tap = (row, *of_first[1:]) if rows > 1 else of_first
                 each(combine)
         each(finish)
 
