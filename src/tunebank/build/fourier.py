@@ -16,9 +16,9 @@ import math
 import onnx
 
 from tunebank.errors import ModelError
+from tunebank.measure.rounding import roundoff
 from tunebank.model.rewrite import Graph, transform_points
 
-_FLOAT32_UNIT = 2.0**-24
 _OPERATORS = ("DFT", "STFT")
 
 
@@ -43,4 +43,4 @@ def _bound(node: onnx.NodeProto, graph: Graph) -> float:
     is_float = graph.dtype(node.input[0]) == onnx.TensorProto.FLOAT
     if points is None or not is_float or points & (points - 1) == 0:
         return 0.0
-    return math.sqrt(3.0) * math.pi * points * _FLOAT32_UNIT
+    return math.sqrt(3.0) * math.pi * points * roundoff("float32")

@@ -89,17 +89,18 @@ def _shape(expr: Any) -> tuple[int, ...]:
     return tuple(int(extent) for extent in expr.ty.shape)
 
 
+def _spatial_axes(layout: str) -> str | None:
+    """Names of the spatial axes of a layout: HW of NCHW, DHW of NCDHW; None of any other."""
+    return {"NCHW": "HW", "NCDHW": "DHW"}.get(str(layout))
+
+
 # -- convolution
 
 
-_CONVOLUTIONS = {"relax.nn.conv2d": "HW", "relax.nn.conv3d": "DHW"}
-"""Operators, and the names of their spatial axes."""
-
-
 def _convolution(call: ir.Call, forms: Forms) -> Result | None:
-    attrs, name = call.attrs, str(call.op.name)
-    axes = _CONVOLUTIONS[name]
-    if (attrs.data_layout, attrs.kernel_layout) != (f"NC{axes}", f"OI{axes}"):
+    attrs = call.attrs
+    axes = _spatial_axes(attrs.data_layout)
+    if axes is None or attrs.kernel_layout != f"OI{axes}":
         return None
     order = [*range(2, 2 + len(axes)), 1, 0]
     weight = forms.constant(call.args[1])
@@ -107,7 +108,7 @@ def _convolution(call: ir.Call, forms: Forms) -> Result | None:
         kernel = relax.const(_tvm.tensor_of(weight.transpose(order)))
     else:
         kernel = forms.emit(relax.op.permute_dims(forms.first(call.args[1]), order))
-    make = getattr(relax.op.nn, name.rpartition(".")[2])
+    make = getattr(relax.op.nn, str(call.op.name).rpartition(".")[2])
     return Result(
         make(
             forms.last(call.args[0]),
@@ -167,8 +168,8 @@ def _operand(arg: Any, rank: int, forms: Forms) -> Any:
 
 def _pool(call: ir.Call, forms: Forms) -> Result | None:
     attrs = call.attrs
-    axes = "DHW" if str(call.op.name).endswith("3d") else "HW"
-    if attrs.layout != f"NC{axes}":
+    axes = _spatial_axes(attrs.layout)
+    if axes is None:
         return None
     make = getattr(relax.op.nn, str(call.op.name).rpartition(".")[2])
     return Result(
@@ -365,7 +366,7 @@ def _named(prefix: str, names: str) -> Sequence[str]:
 
 
 _STARTING: dict[str, Rule] = {
-    **dict.fromkeys(_CONVOLUTIONS, _convolution),
+    **dict.fromkeys(_named("relax.nn.", "conv2d conv3d"), _convolution),
     "relax.nn.conv2d_transpose": _conv2d_transpose,
 }
 """Operators that are channels last whatever their operands are."""
