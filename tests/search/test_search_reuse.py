@@ -45,7 +45,7 @@ def all_but_first_fail(status: str) -> Callable[[Scheduled], str | None]:
     return fails
 
 
-def test_the_default_is_measured_first_and_the_fastest_is_chosen(
+def test_the_default_is_among_the_first_and_the_fastest_is_chosen(
     bank: Bank, device: Device
 ) -> None:
     kernels = (dense(), dense(n=96), kernel(softmax()), kernel(elementwise()))
@@ -55,7 +55,7 @@ def test_the_default_is_measured_first_and_the_fastest_is_chosen(
     for one in kernels:
         choice, measured = plan.choices[one.key], of_kernel(fake, one)
         latencies = [hashed_latency_us(candidate) for candidate in measured]
-        assert choice.untuned_us == latencies[0], "the default came first"
+        assert choice.untuned_us in latencies[:2], "but for what is expected to be faster"
         assert choice.latency_us == min(latencies)
         assert choice.scheduled is measured[latencies.index(min(latencies))]
         assert choice.measured == len(measured)

@@ -71,6 +71,7 @@ class Candidates:
         self._ruled_out = frozenset(ruled_out)
         self._seen: set[object] = set(ruled_out)
         self._held: deque[Proposal] = deque()
+        self._promising: Proposal | None = None
         self._offers: dict[str, deque[Candidate]] = {}
         ranked = rank(kernel, donors, space.sketches, device) if donors else []
         ranked = [one for one in ranked if winograd or not is_winograd(one.trace)]
@@ -99,13 +100,8 @@ class Candidates:
         """Legal candidates not seen yet, by rank."""
         proposals = [self._held.popleft() for _ in range(min(count, len(self._held)))]
         while len(proposals) < count and (candidate := self._next()) is not None:
-            try:
-                scheduled = self._space.apply(candidate.trace)
-            except IllegalScheduleError:
-                self.invalid += 1
-                continue
-            if self.is_new(scheduled):
-                proposals.append(_proposal(scheduled, candidate))
+            if (proposal := self._new(candidate)) is not None:
+                proposals.append(proposal)
         return proposals
 
     def first_legal(
@@ -132,24 +128,32 @@ class Candidates:
         return True
 
     def unmeasured(self, *, failed: Collection[Proposal]) -> Proposal | None:
-        """The better one of the best-ranked candidate and the default, by expectation.
+        """The best by expectation: the default, or a candidate, which is the next to be taken.
+
+        It stays the same, taken or not, until it has failed.
 
         Args:
             failed: proposals that were measured, and failed.
         """
-        if self._held:
-            return self._held[0]
+        if self._promising is None or self._promising in failed:
+            self._promising = self._most_promising(failed)
+        return self._promising
+
+    def _most_promising(self, failed: Collection[Proposal]) -> Proposal | None:
         default = self.default if self.default not in failed else None
-        if default is not None and self._queue:
-            ordered = sorted(self._queue, key=self._unmeasured_cost)
-            trace = default.scheduled.trace
-            cost = self._measured.get(trace.identity, self._expected(trace))
-            if cost <= self._unmeasured_cost(ordered[0]):
-                return default
-            self._queue = deque(ordered)
-        candidates = self.take(1)
-        self._held.extendleft(candidates)  # it has its turn all the same
-        return candidates[0] if candidates else default
+        limit = math.inf if default is None else self._default_cost(default)
+        for candidate in sorted(self._queue, key=self._unmeasured_cost):
+            if default is not None and limit <= self._unmeasured_cost(candidate):
+                break
+            self._queue.remove(candidate)
+            if (proposal := self._new(candidate)) is not None:
+                self._held.append(proposal)
+                return proposal
+        return default
+
+    def _default_cost(self, default: Proposal) -> float:
+        trace = default.scheduled.trace
+        return self._measured.get(trace.identity, self._expected(trace))
 
     def _unmeasured_cost(self, candidate: Candidate) -> float:
         """What its cost is without a measurement here: only what was measured here is trusted."""
@@ -161,6 +165,15 @@ class Candidates:
         if donor is None:
             return math.inf  # of the default's relatives it is the first
         return candidate.cost + _ELSEWHERE_COST
+
+    def _new(self, candidate: Candidate) -> Proposal | None:
+        """A candidate as a proposal; None if it is illegal, or was seen before."""
+        try:
+            scheduled = self._space.apply(candidate.trace)
+        except IllegalScheduleError:
+            self.invalid += 1
+            return None
+        return _proposal(scheduled, candidate) if self.is_new(scheduled) else None
 
     def _next(self) -> Candidate | None:
         """What siblings offered comes first."""

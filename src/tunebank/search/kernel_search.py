@@ -53,8 +53,8 @@ class Chosen:
 class KernelSearch:
     """State of the search on one kernel. Measures nothing itself.
 
-    The default schedule comes first, then what siblings offer, then the donors' candidates by
-    rank, then refinement of the best.
+    What it would get unmeasured and the default schedule come first, then what siblings offer,
+    then the donors' candidates by rank, then refinement of the best.
     """
 
     def __init__(
@@ -120,9 +120,19 @@ class KernelSearch:
         return parent_us <= _PARENT * self.best_us
 
     def first(self, donors: int) -> list[Proposal]:
-        """The default schedule and the best-ranked donors' candidates."""
-        default = self._candidates.default
-        return ([default] if default is not None else []) + self._candidates.take(donors)
+        """What it would get unmeasured, the default schedule, and the best-ranked candidates.
+
+        In that order: cut short, a search gives what it would have given without measuring.
+
+        Args:
+            donors: how many candidates beside the default.
+        """
+        default, promising = self._candidates.default, self._candidates.unmeasured(failed=())
+        others = self._candidates.take(donors)
+        if default is None:
+            return others
+        leading = promising is not default
+        return [*others[:leading], default, *others[leading:]]
 
     def offer(self, sibling: str, candidates: Sequence[Candidate]) -> None:
         """Puts a sibling's candidates first in line, in place of those that it offered before."""

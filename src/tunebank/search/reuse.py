@@ -1,6 +1,7 @@
 """The reuse loop: a model and a bank to a plan, within a time budget.
 
-    round 0     every kernel: its default schedule and its best-ranked donors' candidates
+    round 0     every kernel: what it would get unmeasured, its default schedule, its best-ranked
+                donors' candidates
     after it    the kernel with the largest expected gain for the whole model gets the next
                 batch, until the budget is used or nothing promises more
     in between  kernels that share weights, in a model of several sets of shapes, are measured
