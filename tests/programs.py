@@ -337,6 +337,11 @@ def _after(step: str, before: Any, label: str) -> tuple[Any, list[Any]]:
     if step == "add":
         other = te.placeholder(shape, dtype, name=f"{label}_in")
         return te.compute(shape, lambda *i: before(*i) + other(*i), label), [other]
+    if step == "choice":  # made in a block of its own
+        other = te.placeholder(shape, dtype, name=f"{label}_in")
+        rule = lambda *i: tirx.Select(other(*i) > 0, other(*i), 2 * other(*i))  # noqa: E731
+        chosen = te.compute(shape, rule, f"{label}_choice")
+        return te.compute(shape, lambda *i: before(*i) + chosen(*i), label), [other]
     if step == "bias":
         bias = te.placeholder(shape[-1:], dtype, name=f"{label}_in")
         return te.compute(shape, lambda *i: before(*i) + bias(i[-1]), label), [bias]

@@ -34,6 +34,7 @@ KERNELS: dict[str, Any] = {
     "depthwise of primes": lambda: depthwise_conv2d(size=11, channels=19),
     "matmul": lambda: matmul(m=64, n=96, k=128),
     "matmul of primes": lambda: matmul(m=31, n=97, k=101, epilogue=["bias"]),
+    "matmul and a choice": lambda: matmul(m=16, n=24, k=32, epilogue=["choice"]),
     "one row": lambda: matmul(m=1, n=1000, k=512, epilogue=["bias"]),
     "one column": lambda: matmul(m=128, n=1, k=64),
     "softmax": lambda: softmax(rows=12, columns=100),
@@ -44,7 +45,14 @@ KERNELS: dict[str, Any] = {
     "vector of a prime": lambda: elementwise(shape=(1009,)),
     "one number": lambda: elementwise(shape=(1,)),
 }
-TINY = ["conv of primes", "conv with a skip", "depthwise of primes", "matmul of primes", "softmax"]
+TINY = [
+    "conv of primes",
+    "conv with a skip",
+    "depthwise of primes",
+    "matmul of primes",
+    "softmax",
+    "matmul and a choice",
+]
 
 
 def legal_defaults(space: Space) -> list[Scheduled]:
@@ -98,6 +106,10 @@ def results(target: Kernel, module: Any, device: Device) -> list[np.ndarray]:
     ]
     program["main"](*arrays)
     return [arrays[position].numpy() for position in output_positions(target)]
+
+
+def test_a_choice_beside_a_reduction_leaves_it_sketches(device: Device) -> None:
+    assert Space(kernel(matmul(epilogue=["choice"])), device).sketches
 
 
 def test_outputs_are_the_last_parameters() -> None:

@@ -11,6 +11,7 @@ from tunebank._tvm.memory import can_flush_lines, flush_line, prefetch
 from tunebank._tvm.onnx_frontend import repair_importer
 from tunebank._tvm.prepare import TVM_FFI_VERSION, TVM_VERSION, prepare, tvm_imported
 from tunebank._tvm.prim_func import with_own_type
+from tunebank._tvm.sketches import sketches_of
 from tunebank._tvm.tensors import array_view, flat_view, tensor_of, view
 from tunebank._tvm.threads import core_ids, running_on
 from tunebank._tvm.torch_apart import keep_torch_apart
@@ -32,6 +33,7 @@ __all__ = [
     "prepare",
     "repair_importer",
     "running_on",
+    "sketches_of",
     "tensor_of",
     "tvm_imported",
     "view",

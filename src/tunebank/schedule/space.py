@@ -82,10 +82,9 @@ class Space:
     @cached_property
     def sketches(self) -> tuple[Trace, ...]:
         """Traces of the space, with the decisions that the sampler happened to draw."""
-        with _tvm.without_warnings():
-            schedules = self.context.generate_design_space()
         return tuple(
-            Trace.from_json(schedule.trace.as_json(), self.kernel.blocks) for schedule in schedules
+            Trace.from_json(schedule.trace.as_json(), self.kernel.blocks)
+            for schedule in _tvm.sketches_of(self.context)
         )
 
     def apply(self, trace: Trace) -> Scheduled:

@@ -142,12 +142,10 @@ class Evolution:
         context = self.space.context
         cost_model = self._cost_model.train()
         if not self._started:
-            with _tvm.without_warnings():
-                design_spaces = context.generate_design_space()
             context.pre_tuning(
                 max_trials=_MAX_TRIALS,
                 num_trials_per_iter=self._settings.batch,
-                design_spaces=design_spaces,
+                design_spaces=_tvm.sketches_of(context),
                 database=self._database,
                 cost_model=cost_model,
             )
