@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tunebank.model.rewrite.added_convs import add_up_convs
 from tunebank.model.rewrite.attention import open_attention, open_multi_head
 from tunebank.model.rewrite.byte_sums import BYTE_RULES
 from tunebank.model.rewrite.channel_norm import (
@@ -99,6 +100,7 @@ _DEFINED_BY_OTHERS = (
 
 _BY_OPERATOR: dict[str, tuple[Rule, ...]] = {
     "Sum": (split_sum,),
+    "Add": (add_up_convs,),
     "Conv": (widen_conv,),
     "AveragePool": (settle_pool_pads, widen_pool),
     "MaxPool": (settle_pool_pads, widen_pool, open_max_indices),
