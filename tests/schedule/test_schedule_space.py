@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 import pytest
 import tvm
-from tvm import tirx
+from tvm import te, tirx
 
 from programs import conv2d, depthwise_conv2d, elementwise, kernel, matmul, pool, softmax
 from tunebank.device import Device
@@ -110,6 +111,19 @@ def results(target: Kernel, module: Any, device: Device) -> list[np.ndarray]:
 
 def test_a_choice_beside_a_reduction_leaves_it_sketches(device: Device) -> None:
     assert Space(kernel(matmul(epilogue=["choice"])), device).sketches
+
+
+def test_what_is_too_much_once_inlined_has_no_sketches(device: Device) -> None:
+    def after(last: Any) -> Any:
+        return te.compute((16, 16), lambda i, j: last[i, j] - last[j, i])
+
+    x = te.placeholder((16, 16), name="x")
+    values = list(itertools.accumulate(range(12), lambda last, _: after(last), initial=x))
+    few = kernel(te.create_prim_func([x, values[4]]))
+    many = kernel(te.create_prim_func([x, values[12]]))
+    assert (few.inlined_loads, many.inlined_loads) == (30, 8190)
+    assert Space(few, device).sketches
+    assert not Space(many, device).sketches
 
 
 def test_outputs_are_the_last_parameters() -> None:

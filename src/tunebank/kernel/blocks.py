@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from tvm import tirx
 from tvm.s_tir import SBlock, SBlockRealize
+
+from tunebank.kernel.expressions import loads
 
 _REDUCTION = 2  # `IterVar.CommReduce`
 
@@ -73,3 +76,13 @@ def anchor_position(sites: tuple[BlockSite, ...]) -> int | None:
         if site.reduces
     ]
     return -max(reductions)[1] if reductions else None
+
+
+def most_inlined_loads(sites: Iterable[BlockSite]) -> int:
+    """Loads in the largest expression there is once each block is put where it is read."""
+    within: dict[Any, int] = {}
+    for site in sites:
+        if isinstance(site.block.body, tirx.BufferStore):
+            read = loads(site.block.body.value)
+            within[site.block.body.buffer] = sum(1 + within.get(one.source, 0) for one in read)
+    return max(within.values(), default=0)

@@ -217,7 +217,7 @@ class _Reuse:
     def _most_promising(self) -> KernelSearch | None:
         gains = {key: self._expected_gain_us(search) for key, search in self._searches.items()}
         key = max(gains, key=lambda key: gains[key], default=None)
-        if key is None or gains[key] < _NEGLIGIBLE_SHARE * (self._kernels_us() or 0.0):
+        if key is None or gains[key] <= _NEGLIGIBLE_SHARE * (self._kernels_us() or 0.0):
             return None
         return self._searches[key]
 
