@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from tvm import s_tir
-from tvm.s_tir.meta_schedule import TuneContext
-from tvm.s_tir.meta_schedule.schedule_rule import AutoInline
-from tvm.s_tir.meta_schedule.space_generator import PostOrderApply
+from typing import TYPE_CHECKING
 
 from tunebank._tvm.warnings import without_warnings
+
+if TYPE_CHECKING:
+    from tvm import s_tir
+    from tvm.s_tir.meta_schedule import TuneContext
+    from tvm.s_tir.meta_schedule.space_generator import PostOrderApply
 
 
 def sketches_of(context: TuneContext) -> list[s_tir.Schedule]:
@@ -38,6 +40,9 @@ def sketches_of(context: TuneContext) -> list[s_tir.Schedule]:
 
 
 def _with_all_inlined(rules: PostOrderApply) -> PostOrderApply:
+    from tvm.s_tir.meta_schedule.schedule_rule import AutoInline
+    from tvm.s_tir.meta_schedule.space_generator import PostOrderApply
+
     inlining = AutoInline(
         into_producer=False,
         into_consumer=True,

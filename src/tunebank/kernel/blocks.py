@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tvm import tirx
+from tvm import ir, tirx
 from tvm.s_tir import SBlock, SBlockRealize
 
-from tunebank.kernel.expressions import loads
+from tunebank.kernel.expressions import expressions
 
 _REDUCTION = 2  # `IterVar.CommReduce`
 
@@ -78,11 +78,24 @@ def anchor_position(sites: tuple[BlockSite, ...]) -> int | None:
     return -max(reductions)[1] if reductions else None
 
 
-def most_inlined_loads(sites: Iterable[BlockSite]) -> int:
-    """Loads in the largest expression there is once each block is put where it is read."""
-    within: dict[Any, int] = {}
+def inlined_size(sites: Iterable[BlockSite]) -> tuple[int, int]:
+    """How large expressions are once each block is put where it is read.
+
+    Returns:
+        loads in the largest one, and choices in that with the most.
+    """
+    loads: dict[Any, int] = {}
+    choices: dict[Any, int] = {}
     for site in sites:
         if isinstance(site.block.body, tirx.BufferStore):
-            read = loads(site.block.body.value)
-            within[site.block.body.buffer] = sum(1 + within.get(one.source, 0) for one in read)
-    return max(within.values(), default=0)
+            parts = list(expressions(site.block.body.value))
+            read = [part.source for part in parts if isinstance(part, ir.TensorLoad)]
+            own = sum(map(_is_choice, parts))
+            loads[site.block.body.buffer] = sum(1 + loads.get(one, 0) for one in read)
+            choices[site.block.body.buffer] = own + sum(choices.get(one, 0) for one in read)
+    return max(loads.values(), default=0), max(choices.values(), default=0)
+
+
+def _is_choice(expr: Any) -> bool:
+    is_call = isinstance(expr, ir.Call) and "if_then_else" in str(expr.op)
+    return is_call or isinstance(expr, tirx.Select)

@@ -10,7 +10,7 @@ from tvm import DataType, ir, tirx
 from tvm.ir import IRModule
 from tvm.s_tir.analysis import estimate_tir_flops
 
-from tunebank.kernel.blocks import BlockSite, anchor_position, block_sites, most_inlined_loads
+from tunebank.kernel.blocks import BlockSite, anchor_position, block_sites, inlined_size
 from tunebank.kernel.canonical import anchor_key, class_key, kernel_key, layout_free
 
 
@@ -94,9 +94,9 @@ class Kernel:
         return anchor_position(self.sites)
 
     @cached_property
-    def inlined_loads(self) -> int:
-        """Loads in the largest expression there is once each block is put where it is read."""
-        return most_inlined_loads(self.sites)
+    def inlined_size(self) -> tuple[int, int]:
+        """Loads and choices in its expressions once each block is put where it is read."""
+        return inlined_size(self.sites)
 
     @cached_property
     def layout_free(self) -> frozenset[int]:

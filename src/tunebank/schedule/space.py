@@ -7,6 +7,7 @@ went through `Space.apply`, whoever proposed it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -22,8 +23,8 @@ from tunebank.schedule.grammar import check_trace
 from tunebank.schedule.programs import own_program
 from tunebank.schedule.trace import Trace
 
-_MOST_INLINED = 5000
-"""Loads in a result's expression. Of 8,000 a kernel's inlining took 12 s, of 6,200 one."""
+_MOST_INLINED = 20_000
+"""Loads times choices in a kernel's expressions: of 87,000 inlining took 12 s, of 6,200 one."""
 _SEED = 1  # of the sampler: the same kernel gives the same sketches in every process
 
 
@@ -88,7 +89,7 @@ class Space:
         None of a kernel whose steps are so much when they are inlined that this takes seconds: the
         last step of a recurrent layer within the concatenation of all.
         """
-        if self.kernel.inlined_loads > _MOST_INLINED:
+        if math.prod(self.kernel.inlined_size) > _MOST_INLINED:
             return ()
         return tuple(
             Trace.from_json(schedule.trace.as_json(), self.kernel.blocks)
