@@ -203,15 +203,7 @@ def test_a_budget_too_short_for_all_still_gives_every_kernel_a_schedule(
 
 
 def test_what_was_measured_is_deposited_batch_by_batch(bank: Bank, device: Device) -> None:
-    class Impatient(FakeMeasurer):
-        def measure(
-            self, candidates: Sequence[Scheduled], *, best_us: dict[str, float]
-        ) -> list[Measurement]:
-            if len(self.batches) == 2:
-                raise KeyboardInterrupt
-            return super().measure(candidates, best_us=best_us)
-
-    fake = Impatient()
+    fake = FakeMeasurer(interrupted_after=2)
     plan = reuse(model_of(dense(), dense(n=96)), bank, device, fake, ENOUGH)
     assert plan.interrupted
     assert len(fake.batches) == 2

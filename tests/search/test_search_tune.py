@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
 
 from programs import elementwise, kernel, matmul, model_of
 from tunebank.bank import SqlBank
 from tunebank.device import Device
 from tunebank.kernel import Kernel
-from tunebank.measure import Measurement
 from tunebank.measure.fake import FakeMeasurer, hashed_latency_us
-from tunebank.schedule import Scheduled
 from tunebank.search import TuneProgress, TuneSettings, tune
 
 TRIALS = 6
@@ -73,15 +69,7 @@ def test_another_source_starts_anew(device: Device) -> None:
 
 
 def test_an_interrupted_run_keeps_what_it_measured(device: Device) -> None:
-    class Impatient(FakeMeasurer):
-        def measure(
-            self, candidates: Sequence[Scheduled], *, best_us: dict[str, float]
-        ) -> list[Measurement]:
-            if self.batches:
-                raise KeyboardInterrupt
-            return super().measure(candidates, best_us=best_us)
-
-    bank, fake = SqlBank("sqlite://"), Impatient()
+    bank, fake = SqlBank("sqlite://"), FakeMeasurer(interrupted_after=1)
     kernels = (kernel(matmul(m=32, n=32, k=32)), kernel(elementwise()))
     with pytest.raises(KeyboardInterrupt):
         tune(kernels, bank, device, fake, settings())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,7 +11,6 @@ from tunebank.bank import SqlBank
 from tunebank.device import Device
 from tunebank.kernel import Kernel
 from tunebank.lab.recorded import own_records, plan_of, trials_of
-from tunebank.measure import Measurement
 from tunebank.measure.fake import FakeMeasurer
 from tunebank.schedule import Scheduled
 from tunebank.schedule.winograd import is_winograd, winograd_traces
@@ -62,18 +60,11 @@ def test_full_auto_scheduling_does_not_have_it(device: Device) -> None:
 
 
 def test_what_waits_to_be_measured_is_still_expected_to_be_best(device: Device) -> None:
-    class Impatient(FakeMeasurer):
-        def measure(
-            self, candidates: Sequence[Scheduled], *, best_us: dict[str, float]
-        ) -> list[Measurement]:
-            if self.batches:
-                raise KeyboardInterrupt
-            return super().measure(candidates, best_us=best_us)
-
     bank = tuned(convolution(28), device, winograd_us=4.0)
     model = model_of(*(convolution(size) for size in range(30, 37)))
     unmeasured = reuse(model, bank, device, None, ReuseSettings(budget_seconds=0.0))
-    cut_short = reuse(model, bank, device, Impatient(), ReuseSettings(budget_seconds=60.0))
+    impatient = FakeMeasurer(interrupted_after=1)
+    cut_short = reuse(model, bank, device, impatient, ReuseSettings(budget_seconds=60.0))
     assert cut_short.interrupted
     waiting = [key for key, choice in cut_short.choices.items() if choice.latency_us is None]
     assert 0 < len(waiting) < len(model.kernels)

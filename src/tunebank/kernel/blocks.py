@@ -10,7 +10,7 @@ from typing import Any
 from tvm import ir, tirx
 from tvm.s_tir import SBlock, SBlockRealize
 
-from tunebank.kernel.expressions import expressions
+from tunebank.kernel.expressions import branches, expressions
 
 _REDUCTION = 2  # `IterVar.CommReduce`
 
@@ -90,12 +90,7 @@ def inlined_size(sites: Iterable[BlockSite]) -> tuple[int, int]:
         if isinstance(site.block.body, tirx.BufferStore):
             parts = list(expressions(site.block.body.value))
             read = [part.source for part in parts if isinstance(part, ir.TensorLoad)]
-            own = sum(map(_is_choice, parts))
+            own = sum(branches(part) is not None for part in parts)
             loads[site.block.body.buffer] = sum(1 + loads.get(one, 0) for one in read)
             choices[site.block.body.buffer] = own + sum(choices.get(one, 0) for one in read)
     return max(loads.values(), default=0), max(choices.values(), default=0)
-
-
-def _is_choice(expr: Any) -> bool:
-    is_call = isinstance(expr, ir.Call) and "if_then_else" in str(expr.op)
-    return is_call or isinstance(expr, tirx.Select)

@@ -7,6 +7,9 @@ from typing import Any
 
 from tvm import ir, tirx
 
+IF_THEN_ELSE = "prim.if_then_else"
+"""The operator that evaluates one of its branches alone."""
+
 _FIELDS = ("a", "b", "value", "condition", "true_value", "false_value")
 
 
@@ -43,3 +46,13 @@ def expressions(expr: Any) -> Iterator[Any]:
     for part in inner:
         if isinstance(part, ir.Expr):
             yield from expressions(part)
+
+
+def branches(expr: Any) -> tuple[Any, Any, Any] | None:
+    """Of a choice between two values its condition and both; None if it is something else."""
+    if isinstance(expr, tirx.Select):
+        return expr.condition, expr.true_value, expr.false_value
+    if isinstance(expr, ir.Call) and getattr(expr.op, "name", "") == IF_THEN_ELSE:
+        condition, value, other = expr.args
+        return condition, value, other
+    return None

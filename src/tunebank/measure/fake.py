@@ -27,6 +27,7 @@ class FakeMeasurer:
         fails: how a candidate fails; None for one that does not. A `wrong` one is only found
             out where a real measurer checks numbers, and fails here at once.
         seconds_per_candidate: time that a measurement takes; it really passes.
+        interrupted_after: batches after which the next is interrupted; None for never.
 
     Attributes:
         batches: the candidates of each call in order.
@@ -40,10 +41,12 @@ class FakeMeasurer:
         *,
         fails: Callable[[Scheduled], Status | None] = lambda candidate: None,
         seconds_per_candidate: float = 0.0,
+        interrupted_after: int | None = None,
     ) -> None:
         self._latency_us = latency_us
         self._fails = fails
         self._seconds = seconds_per_candidate
+        self._interrupted_after = interrupted_after
         self.batches: list[tuple[Scheduled, ...]] = []
         self.best_us: list[dict[str, float]] = []
         self.closed = False
@@ -60,9 +63,12 @@ class FakeMeasurer:
 
         Raises:
             RuntimeError: the measurer was closed.
+            KeyboardInterrupt: after as many batches as it was told.
         """
         if self.closed:
             raise RuntimeError("measuring after close")
+        if len(self.batches) == self._interrupted_after:
+            raise KeyboardInterrupt
         self.batches.append(tuple(candidates))
         self.best_us.append(dict(best_us))
         time.sleep(self._seconds * len(candidates))

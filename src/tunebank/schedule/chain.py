@@ -21,9 +21,8 @@ from typing import Any
 from tvm import ir, sym, tirx
 
 from tunebank.kernel import BlockSite, Kernel
-from tunebank.kernel.expressions import loads
+from tunebank.kernel.expressions import IF_THEN_ELSE, loads
 from tunebank.schedule.pointwise import (
-    IF_THEN_ELSE,
     Reduction,
     Step,
     as_reduction,

@@ -20,10 +20,7 @@ from tvm.tirx.script.builder import ir as T  # noqa: N812
 from tvm_ffi import structural_equal
 
 from tunebank.kernel import BlockSite, Kernel
-from tunebank.kernel.expressions import expressions, loads
-
-IF_THEN_ELSE = "prim.if_then_else"
-"""The operator that evaluates one of its branches alone."""
+from tunebank.kernel.expressions import branches, expressions, loads
 
 Load = Callable[[Any, list[Any]], Any]
 """Makes the expression for an element: given a buffer of the kernel and indices."""
@@ -296,13 +293,13 @@ def rebuilt(
 
     if isinstance(expression, ir.TensorLoad):
         return load(expression.source, [again(index) for index in expression.indices])
-    if (branches := _branches(expression)) is not None:
-        condition = again(branches[0])
+    if (choice := branches(expression)) is not None:
+        condition = again(choice[0])
         known = decide(condition)
         if known is not None:
-            return again(branches[1] if known else branches[2])
+            return again(choice[1] if known else choice[2])
         if isinstance(expression, tirx.Select):
-            return tirx.Select(condition, again(branches[1]), again(branches[2]))
+            return tirx.Select(condition, again(choice[1]), again(choice[2]))
     if isinstance(expression, tirx.Cast):
         return tirx.Cast(str(expression.ty.dtype), again(expression.value))
     if isinstance(expression, tirx.Not):
@@ -320,17 +317,7 @@ def has_condition(expression: Any) -> bool:
 
     TVM hoists conditions above the variables that they mention: none may be bound then.
     """
-    return any(_branches(part) is not None for part in expressions(expression))
-
-
-def _branches(expression: Any) -> tuple[Any, Any, Any] | None:
-    """Of a choice between two values its condition and both; None if it is something else."""
-    if isinstance(expression, tirx.Select):
-        return expression.condition, expression.true_value, expression.false_value
-    if isinstance(expression, ir.Call) and getattr(expression.op, "name", "") == IF_THEN_ELSE:
-        condition, value, other = expression.args
-        return condition, value, other
-    return None
+    return any(branches(part) is not None for part in expressions(expression))
 
 
 def mentions(indices: Sequence[Any], axis: Any) -> bool:

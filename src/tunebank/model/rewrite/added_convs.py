@@ -108,7 +108,7 @@ def add_up_convs(node: onnx.NodeProto, graph: Graph, new: Replacement) -> bool:
     gone = {branch.output[0] for one in sums for branch, _ in one.branches}
     parts = [_as_one(one, graph, new) for one in sums]
     parts += [name for name in terms if name not in gone]
-    new.identity(_added(parts, new), result)
+    new.sum(parts, out=result)
     return True
 
 
@@ -135,7 +135,7 @@ def _sums(terms: Sequence[str], graph: Graph) -> list[_Sum]:
     for name in terms:
         conv = graph.producer(name)
         if conv is not None and (window := _window(conv, graph)) is not None:
-            groups.setdefault(_alike(conv, graph), []).append((conv, window))
+            groups.setdefault(_alike(conv, window, graph), []).append((conv, window))
     sums: list[_Sum] = []
     for group in groups.values():
         own: list[_Sum] = []
@@ -195,12 +195,11 @@ def _window(conv: onnx.NodeProto, graph: Graph) -> _Window | None:
     return _Window(low, high, tuple(pads[len(extents) :]), dilations)
 
 
-def _alike(conv: onnx.NodeProto, graph: Graph) -> tuple[object, ...]:
+def _alike(conv: onnx.NodeProto, window: _Window, graph: Graph) -> tuple[object, ...]:
     """Equal for convolutions that one can stand for, as far as windows allow."""
     attributes, shape = attributes_of(conv), graph.shape(conv.output[0])
-    ones = [1] * ((graph.rank(conv.input[1]) or 2) - 2)
-    moves = (tuple(attributes.get(name, ones)) for name in ("strides", "dilations"))
-    return (conv.input[0], shape, attributes.get("group", 1), *moves)
+    strides = tuple(attributes.get("strides", [1] * len(window.low)))
+    return conv.input[0], shape, attributes.get("group", 1), strides, window.dilations
 
 
 def _as_one(whole: _Sum, graph: Graph, new: Replacement) -> str:
@@ -217,7 +216,7 @@ def _as_one(whole: _Sum, graph: Graph, new: Replacement) -> str:
     attributes = attributes_of(whole.conv)
     attributes["kernel_shape"] = list(whole.window.taps)
     attributes["pads"] = [*(-low for low in whole.window.low), *whole.window.end]
-    inputs = [_added(weights, new), *([_added(biases, new)] if biases else [])]
+    inputs = [new.sum(part) for part in (weights, biases) if part]
     return new.op("Conv", whole.conv.input[0], *inputs, **attributes)
 
 
@@ -239,10 +238,3 @@ def _weights(
     column = new.reshape(scale, [channels, *[1] * (len(shape) - 1)])
     shift = new.op("Sub", shift, new.op("Mul", mean, scale))
     return [new.op("Mul", weight, column), shift]
-
-
-def _added(names: Sequence[str], new: Replacement) -> str:
-    total, *others = names
-    for other in others:
-        total = new.op("Add", total, other)
-    return total

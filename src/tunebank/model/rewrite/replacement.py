@@ -138,6 +138,16 @@ class Replacement:
             return parts[0]
         return self.op("Concat", *parts, axis=axis, out=out)
 
+    def sum(self, terms: Sequence[str], *, out: str | None = None) -> str:
+        """All terms added up, one after another."""
+        *some, last = terms
+        if not some:
+            return last if out is None else self.identity(last, out)
+        total = some[0]
+        for term in some[1:]:
+            total = self.op("Add", total, term)
+        return self.op("Add", total, last, out=out)
+
     def clip(
         self,
         x: str,
