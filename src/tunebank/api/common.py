@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tunebank.bank import Bank
 from tunebank.build import target_features
 from tunebank.device import Device, missing_features
-from tunebank.errors import MeasurementError, TargetError
+from tunebank.errors import BankError, MeasurementError, TargetError
 from tunebank.measure import LocalMeasurer
 from tunebank.model import DimValues, InputShapes, Model, Reader, load_model
 
@@ -80,6 +81,21 @@ def can_run_here(device: Device, *, is_needed: bool) -> bool:
             "measured or verified; compile there, or with --time-budget 0 --no-verify"
         )
     return not lacking
+
+
+def learn_from(bank: Bank, device: Device, report: Report) -> None:
+    """Lets the bank's cost model learn, if there is much that it does not know.
+
+    The work is done by then: interrupted, or if the bank can't be written, it stays as it was.
+    """
+    from tunebank.transfer.pretraining import is_behind, refresh
+
+    try:
+        if is_behind(bank, device):
+            report("learning from what was measured here")
+            refresh(bank, device)
+    except (BankError, KeyboardInterrupt) as error:
+        report(f"the bank's cost model stays as it was: {error or 'interrupted'}")
 
 
 def nothing_measured(tried: int) -> MeasurementError:

@@ -10,6 +10,7 @@ from tunebank.api.common import (
     PathLike,
     Report,
     can_run_here,
+    learn_from,
     load,
     nothing_measured,
     running_measurer,
@@ -78,6 +79,7 @@ def tune_model(
         )
         with open_banks(banks, vector_lanes=device.vector_lanes) as bank:
             measured = tune(model.kernels, bank, device, measurer, settings, report=watch)
+            learn_from(bank, device, report)
     if measured and not is_any_measured:
         raise nothing_measured(measured)
     seconds = time.monotonic() - prepared

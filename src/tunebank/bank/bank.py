@@ -94,6 +94,17 @@ class Bank(Protocol):
         """Names of the models that records were tuned for, sorted."""
         ...
 
+    def cost_models(self) -> list[str]:
+        """The cost models that were trained on it, as text; see `tunebank.transfer.pretrained`.
+
+        A bank has one or none, a chain of banks those of its banks.
+        """
+        ...
+
+    def set_cost_model(self, text: str) -> None:
+        """Keeps a cost model, in place of the one that it had."""
+        ...
+
     def prune(self, *, keep: int) -> int:
         """Drops all but the fastest `keep` records of each kernel and device.
 

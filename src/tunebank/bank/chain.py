@@ -84,6 +84,14 @@ class BankChain:
         """See `Bank.sources`: of all banks."""
         return sorted({name for bank in self._banks for name in bank.sources()})
 
+    def cost_models(self) -> list[str]:
+        """See `Bank.cost_models`: of all banks."""
+        return [text for bank in self._banks for text in bank.cost_models()]
+
+    def set_cost_model(self, text: str) -> None:
+        """See `Bank.set_cost_model`: in the first bank."""
+        self._banks[0].set_cost_model(text)
+
     def prune(self, *, keep: int) -> int:
         """See `Bank.prune`: the first bank."""
         return self._banks[0].prune(keep=keep)

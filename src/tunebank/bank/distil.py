@@ -33,6 +33,8 @@ def distil(bank: Bank, path: Path, *, keep: int) -> dict[str, Any]:
         path: the new bank's file; nothing may be there.
         keep: records of each kernel and device at most.
 
+    The cost model that was trained on the bank goes with it.
+
     Returns:
         its provenance: trials by model, devices, versions, dates; the new bank keeps it too.
 
@@ -53,6 +55,8 @@ def distil(bank: Bank, path: Path, *, keep: int) -> dict[str, Any]:
         with SqlBank(str(partial)) as small:
             small.deposit(kept)
             small.set_provenance(json.dumps(provenance))
+            for text in bank.cost_models()[:1]:
+                small.set_cost_model(text)
             small.compact()
         partial.replace(path)
     finally:

@@ -20,7 +20,7 @@ from tunebank.bank.schema import SCHEMA_VERSION, kernels, meta, metadata, record
 from tunebank.errors import BankError, UsageError
 
 _INSERT_CHUNK = 500
-_PROVENANCE = "provenance"
+_PROVENANCE, _COST_MODEL = "provenance", "cost_model"
 _FASTEST_FIRST = (records.c.latency_us.is_(None), records.c.latency_us, records.c.id)
 _REMEDIES = (
     ("locked", "try again when no other process writes to it"),
@@ -177,10 +177,23 @@ class SqlBank:
 
     def set_provenance(self, text: str) -> None:
         """Notes what the bank was made of, as a JSON object."""
-        row = {"name": _PROVENANCE, "value": text}
+        self._note(_PROVENANCE, text)
+
+    def cost_models(self) -> list[str]:
+        """See `Bank.cost_models`."""
+        query = sa.select(meta.c.value).where(meta.c.name == _COST_MODEL)
+        with self._errors("can't be read"), self._engine.connect() as connection:
+            return [str(text) for text in connection.scalars(query)]
+
+    def set_cost_model(self, text: str) -> None:
+        """See `Bank.set_cost_model`."""
+        self._note(_COST_MODEL, text)
+
+    def _note(self, name: str, text: str) -> None:
+        """Writes a text about the bank, in place of what it was."""
         with self._errors("can't be written"), self._engine.begin() as connection:
-            connection.execute(sa.delete(meta).where(meta.c.name == _PROVENANCE))
-            connection.execute(sa.insert(meta), [row])
+            connection.execute(sa.delete(meta).where(meta.c.name == name))
+            connection.execute(sa.insert(meta), [{"name": name, "value": text}])
 
     def _provenance(self, connection: sa.Connection) -> dict[str, Any]:
         query = sa.select(meta.c.value).where(meta.c.name == _PROVENANCE)

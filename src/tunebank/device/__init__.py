@@ -9,6 +9,7 @@ from tunebank.device.device import (
     missing_features,
     multiplies_bytes,
     multiply_adds_of,
+    recorded_device,
     vector_lanes_of,
 )
 from tunebank.device.peak import peak_gflop_per_s
@@ -23,5 +24,6 @@ __all__ = [
     "multiplies_bytes",
     "multiply_adds_of",
     "peak_gflop_per_s",
+    "recorded_device",
     "vector_lanes_of",
 ]

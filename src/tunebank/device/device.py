@@ -158,18 +158,32 @@ def _check_config(config: dict[str, Any]) -> None:
 
 
 @cache
+def recorded_device(target: str, *, threads: int, fingerprint: str) -> Device | None:
+    """The device that a record was measured on, this machine or another; None if it can't be read.
+
+    Args:
+        target: a target's JSON text.
+        threads: how many it ran on.
+        fingerprint: its name.
+    """
+    try:
+        config = json.loads(target)
+        kept = {key: config[key] for key in ("kind", "mcpu", "mattr") if key in config}
+        lanes, registers = _vector_unit(kept)
+    except Exception:  # TVM raises whatever its C++ side threw
+        return None
+    return Device(target, threads, fingerprint, lanes, registers)
+
+
+@cache
 def vector_lanes_of(target: str) -> int | None:
     """Float32 lanes of a target's vectors; None for a target that can't be read.
 
     Args:
         target: a target's JSON text.
     """
-    try:
-        config = json.loads(target)
-        kept = {key: config[key] for key in ("kind", "mcpu", "mattr") if key in config}
-        return _vector_unit(kept)[0]
-    except Exception:  # TVM raises whatever its C++ side threw
-        return None
+    device = recorded_device(target, threads=1, fingerprint="")
+    return None if device is None else device.vector_lanes
 
 
 @cache
@@ -179,8 +193,8 @@ def multiply_adds_of(target: str) -> int | None:
     Args:
         target: a target's JSON text.
     """
-    lanes = vector_lanes_of(target)
-    return None if lanes is None else _multiply_adds(lanes, json.loads(target).get("mcpu", ""))
+    device = recorded_device(target, threads=1, fingerprint="")
+    return None if device is None else device.multiply_adds
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -30,6 +30,7 @@ from tunebank.model import Model
 from tunebank.schedule.winograd import winograd_traces
 from tunebank.search import Plan, ReuseSettings
 from tunebank.search.joining import worthwhile_joins
+from tunebank.transfer.pretraining import kernel_trials, learn
 
 UNTUNED, FULL = "untuned", "full"
 ONE, MIXED, LENGTH, DIRECT = "one", "mixed", "length", "direct"
@@ -103,7 +104,7 @@ class Experiments:
         self._settings = settings
         self._report = report
         hidden = hidden_sources(subject.name, model.kernels, bank)
-        self._donors = Withheld(bank, hidden)
+        self._donors = Withheld(bank, hidden, cost_model=_learnt(bank, hidden, device, report))
         self._lengths = other_lengths(subject.name, bank)
         self._untuned = default_plan(model, device)
         own = own_records(model, bank, device, source=subject.name)
@@ -259,6 +260,13 @@ class Experiments:
             failures=race.failures,
             **others,
         )
+
+
+def _learnt(bank: Bank, hidden: Collection[str], device: Device, report: Report) -> str | None:
+    """The cost model that the bank would have without some models; see `Withheld`."""
+    report("learning from the other models' trials")
+    trials = kernel_trials(bank.find(exclude_sources=sorted(hidden)))
+    return learn(trials, threads=device.threads).model_dump_json() if trials else None
 
 
 def _about(device: Device) -> dict[str, Any]:

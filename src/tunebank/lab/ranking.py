@@ -1,12 +1,14 @@
 """Which order of schedules is better before anything is measured: the estimate, or a learnt one?
 
-For each model XGBoost learns from the trials of all other architectures how many octaves a schedule
-is slower than the best of its kernel, from TVM's per-store features (Ansor, arXiv 2006.06762,
-section 5.2). The trials of the model's own kernels are then put in order by it, by the estimate
-that `transfer.rank` uses, and by lot:
+For each model a cost model learns from the trials of all other architectures, as the one that is
+shipped does from all (`transfer.pretraining`). The trials of the model's own kernels are then put
+in order by it, by the estimate that stands in where there is none, and by lot:
 
     regret of k    how many times slower the fastest of an order's first k is than that of all
     recall of k    the share of the fastest k that is among an order's first k
+
+Trials that an order takes for equal stay as they come, and they come in an order that tells
+nothing.
 """
 
 from __future__ import annotations
@@ -16,55 +18,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
-from tvm.s_tir.meta_schedule.feature_extractor import PerStoreFeature
 
-from tunebank.bank import Bank, Record, open_banks
+from tunebank.bank import open_banks
 from tunebank.device import Device, detect_device
 from tunebank.errors import UsageError
-from tunebank.kernel import Kernel
 from tunebank.lab.tables import TableData
 from tunebank.lab.zoo import ZOO, same_architecture
-from tunebank.schedule import IllegalScheduleError, Scheduled, Space, Trace
-from tunebank.schedule.estimate import expected_octaves
-from tunebank.search.evolution import tvm_candidate
+from tunebank.transfer.pretrained import Floats
+from tunebank.transfer.pretraining import KernelTrials, kernel_trials, learn
 
 ORDERS = ("estimate", "learnt", "random")
 _LEAST_TRIALS = 24
 _FIRST = 5
 _BEST = 8
-_OPERATIONS = slice(0, 3)
-"""Features of a store that count its multiplications and additions."""
-_MOST_OCTAVES = 3.0
-_ROUNDS = 300
-_PARAMETERS = {
-    "objective": "reg:squarederror",
-    "max_depth": 8,
-    "eta": 0.06,
-    "subsample": 0.8,
-    "colsample_bytree": 0.5,
-    "min_child_weight": 4,
-    "seed": 0,
-}
-
-Floats = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class KernelTrials:
-    """The trials of one kernel.
-
-    Attributes:
-        sources: the models that they were made for.
-        features: (trials, features).
-        estimate: (trials,), expected octaves.
-        octaves: (trials,), measured: log2 of the latency over the least.
-    """
-
-    sources: frozenset[str]
-    features: Floats
-    estimate: Floats
-    octaves: Floats
 
 
 @dataclass(frozen=True)
@@ -122,11 +88,12 @@ def rank_models(
     """
     device = detect_device(target, threads=threads)
     with open_banks([url], include_shipped=False, create=False) as bank:
-        trials = collect(bank, device, report=report)
+        report("reading the trials")
+        trials = kernel_trials(bank.find())
     rankings = []
     for name in names or ZOO:
         hidden = same_architecture(name)
-        own = [kernel for kernel in trials if kernel.sources & hidden]
+        own = [k for k in trials if k.sources & hidden and _is_judged(k, device)]
         others = [kernel for kernel in trials if not kernel.sources & hidden]
         if own and others:
             report(f"{name}: learning from the others")
@@ -139,20 +106,8 @@ def rank_models(
     return rankings
 
 
-def collect(
-    bank: Bank, device: Device, *, report: Callable[[str], None] = lambda text: None
-) -> list[KernelTrials]:
-    """The trials of all kernels that have enough of them, replayed for their features."""
-    groups: dict[str, list[Record]] = {}
-    for record in bank.find():
-        if record.device == device.fingerprint:
-            groups.setdefault(record.kernel_key, []).append(record)
-    enough = [records for records in groups.values() if len(records) >= _LEAST_TRIALS]
-    found = []
-    for number, records in enumerate(enough):
-        report(f"{number} of {len(enough)} kernels: features of {records[0].kernel_name}")
-        found.append(_trials(records, device))
-    return [one for one in found if len(one.octaves) >= _LEAST_TRIALS]
+def _is_judged(kernel: KernelTrials, device: Device) -> bool:
+    return kernel.device == device.fingerprint and len(kernel.octaves) >= _LEAST_TRIALS
 
 
 def standing(scores: Iterable[Floats], octaves: Iterable[Floats]) -> Standing:
@@ -178,11 +133,11 @@ def standing(scores: Iterable[Floats], octaves: Iterable[Floats]) -> Standing:
 def _ranking(
     name: str, own: Sequence[KernelTrials], others: Sequence[KernelTrials], threads: int
 ) -> Ranking:
-    predict = _learnt(others, threads)
+    model = learn(others, threads=threads)
     lot = np.random.default_rng(0)
     scores = (
         [kernel.estimate for kernel in own],
-        [predict(kernel.features) for kernel in own],
+        [model.octaves(kernel.features) for kernel in own],
         [lot.random(len(kernel.octaves), np.float32) for kernel in own],
     )
     octaves = [kernel.octaves for kernel in own]
@@ -192,57 +147,6 @@ def _ranking(
         trained_on=sum(len(kernel.octaves) for kernel in others),
         orders={n: standing(given, octaves) for n, given in zip(ORDERS, scores, strict=True)},
     )
-
-
-def _learnt(kernels: Sequence[KernelTrials], threads: int) -> Callable[[Floats], Floats]:
-    """A predictor of octaves. Good schedules weigh more; how bad the bad ones are is no matter."""
-    import xgboost
-
-    octaves = np.minimum(np.concatenate([kernel.octaves for kernel in kernels]), _MOST_OCTAVES)
-    features = np.concatenate([kernel.features for kernel in kernels])
-    data = xgboost.DMatrix(features, octaves, weight=2.0 ** (-0.5 * octaves))
-    booster = xgboost.train({**_PARAMETERS, "nthread": threads}, data, _ROUNDS)
-
-    def predict(features: Floats) -> Floats:
-        predicted: Floats = booster.predict(xgboost.DMatrix(features))
-        return predicted
-
-    return predict
-
-
-def _trials(records: Sequence[Record], device: Device) -> KernelTrials:
-    """A kernel's records replayed; a schedule that several models have is taken once."""
-    kernel = Kernel.from_ir(records[0].kernel_ir, name=records[0].kernel_name)
-    space = Space(kernel, device)
-    latencies = {record.trace: record.latency_us or 0.0 for record in records}
-    features, estimate, measured = [], [], []
-    for text, latency_us in latencies.items():
-        try:
-            scheduled = space.apply(Trace.from_text(text))
-        except (IllegalScheduleError, ValueError):
-            continue
-        if scheduled.schedule is None:
-            continue  # a program of its own has no features
-        features.append(_features(space, scheduled))
-        estimate.append(expected_octaves(scheduled.trace, kernel, device))
-        measured.append(latency_us)
-    latency = np.array(measured, np.float32)
-    return KernelTrials(
-        frozenset(record.source for record in records),
-        np.array(features, np.float32),
-        np.array(estimate, np.float32),
-        np.log2(latency / latency.min()) if measured else latency,
-    )
-
-
-def _features(space: Space, scheduled: Scheduled) -> Floats:
-    """Those of the store that computes most, the largest of the others, and how many there are."""
-    (stores,) = PerStoreFeature().extract_from(space.context, [tvm_candidate(scheduled)])
-    rows: Floats = np.asarray(stores.numpy(), np.float32)
-    most = int(np.argmax(rows[:, _OPERATIONS].max(axis=1)))
-    others = np.delete(rows, most, axis=0)
-    largest = others.max(axis=0) if len(others) else np.zeros_like(rows[most])
-    return np.concatenate([rows[most], largest, np.array([len(rows)], np.float32)])
 
 
 def ranking_table(rankings: Sequence[Ranking]) -> TableData:

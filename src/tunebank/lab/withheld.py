@@ -12,10 +12,18 @@ class Withheld:
 
     Whatever asks for records asks here, so that no path leads around it. What is deposited is
     dropped: an experiment leaves the bank as it was.
+
+    Args:
+        bank: the bank.
+        sources: the models.
+        cost_model: one that was trained without these models' records; None for none.
     """
 
-    def __init__(self, bank: Bank, sources: Collection[str]) -> None:
+    def __init__(
+        self, bank: Bank, sources: Collection[str], *, cost_model: str | None = None
+    ) -> None:
         self._bank = bank
+        self._cost_models = [] if cost_model is None else [cost_model]
         self.withheld = frozenset(sources)
 
     def deposit(self, records: Iterable[Record]) -> int:
@@ -58,6 +66,13 @@ class Withheld:
     def sources(self) -> list[str]:
         """See `Bank.sources`."""
         return [name for name in self._bank.sources() if name not in self.withheld]
+
+    def cost_models(self) -> list[str]:
+        """See `Bank.cost_models`: the one that it was given; those of the bank have seen all."""
+        return self._cost_models
+
+    def set_cost_model(self, text: str) -> None:
+        """Takes nothing."""
 
     def prune(self, *, keep: int) -> int:
         """Drops nothing."""

@@ -22,7 +22,7 @@ def register_tile(trace: Trace, kernel: Kernel) -> tuple[int, int] | None:
 
     None if the trace does not tile every spatial loop of the anchor by itself.
     """
-    factors = _anchor_factors(trace, kernel)
+    factors = anchor_factors(trace, kernel)
     if not factors or kernel.anchor is None:
         return None
     spatial = kernel.spatial_loops(kernel.anchor)
@@ -30,6 +30,20 @@ def register_tile(trace: Trace, kernel: Kernel) -> tuple[int, int] | None:
         return None
     inner = [factors[loop][-1] for loop in spatial]
     return math.prod(inner[:-1]), inner[-1]
+
+
+def anchor_factors(trace: Trace, kernel: Kernel) -> dict[int, tuple[int, ...]]:
+    """Tile factors of the anchor's loops, those that are tiled one by one, outermost first.
+
+    A decision that is no tiling, as a stranger's bank may have it, counts as none.
+    """
+    found = {}
+    for index, role in tile_roles(trace, kernel.loop_extents).items():
+        factors = trace.decisions.get(index)
+        is_own = role.block == kernel.anchor and len(role.loops) == 1
+        if is_own and isinstance(factors, list) and len(factors) == role.levels:
+            found[role.loops[0]] = tuple(max(1, int(factor)) for factor in factors)
+    return found
 
 
 def unrolled_vectors(trace: Trace, kernel: Kernel, device: Device) -> int | None:
@@ -43,7 +57,7 @@ def unrolled_vectors(trace: Trace, kernel: Kernel, device: Device) -> int | None
     limit = unroll_limit(trace)
     if tile is None or limit is None or kernel.anchor is None:
         return None
-    factors = _anchor_factors(trace, kernel)
+    factors = anchor_factors(trace, kernel)
     spatial = kernel.spatial_loops(kernel.anchor)
     rows = [factors[loop][-1] for loop in reversed(spatial[:-1])]
     reduction = [f[-1] for loop, f in sorted(factors.items(), reverse=True) if loop not in spatial]
@@ -95,12 +109,3 @@ def expected_octaves(trace: Trace, kernel: Kernel, device: Device) -> float:
         accumulators = tile[0] * math.ceil(tile[1] / device.vector_lanes)
         octaves += _ROLLED_COST if body < accumulators else 0.0
     return octaves
-
-
-def _anchor_factors(trace: Trace, kernel: Kernel) -> dict[int, tuple[int, ...]]:
-    """Tile factors of the anchor's loops, those that are tiled one by one."""
-    return {
-        role.loops[0]: tuple(int(factor) for factor in trace.decisions[index])
-        for index, role in tile_roles(trace, kernel.loop_extents).items()
-        if role.block == kernel.anchor and len(role.loops) == 1 and index in trace.decisions
-    }

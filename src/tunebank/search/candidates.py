@@ -13,7 +13,7 @@ from tunebank.schedule import IllegalScheduleError, Scheduled, Space, Trace, def
 from tunebank.schedule.estimate import expected_octaves
 from tunebank.schedule.winograd import is_winograd, winograd_traces
 from tunebank.search.plan import Origin
-from tunebank.transfer import Candidate, Donor, rank
+from tunebank.transfer import Candidate, Donor, Expectation, PretrainedModel, rank
 
 _DEFAULT_COST = 0.1
 """Octaves by which a default schedule is expected to lose to the best; see `Candidate.cost`."""
@@ -48,6 +48,7 @@ class Candidates:
         space: the kernel's design space.
         ruled_out: identities of schedules that are known to be wrong; none of them is proposed.
         winograd: whether Winograd's algorithm may be used.
+        pretrained: the cost model to put them in order by; None leaves it to the estimate.
 
     Attributes:
         default: the default schedule; None if none is legal.
@@ -64,6 +65,7 @@ class Candidates:
         *,
         ruled_out: Collection[object] = (),
         winograd: bool,
+        pretrained: PretrainedModel | None = None,
     ) -> None:
         self._kernel = kernel
         self._device = device
@@ -73,10 +75,12 @@ class Candidates:
         self._held: deque[Proposal] = deque()
         self._promising: Proposal | None = None
         self._offers: dict[str, deque[Candidate]] = {}
-        ranked = rank(kernel, donors, space.sketches, device) if donors else []
+        defaults = default_traces(space)
+        self._expectation = Expectation(kernel, device, pretrained, defaults)
+        ranked = rank(kernel, donors, space.sketches, device, self._expectation) if donors else []
         ranked = [one for one in ranked if winograd or not is_winograd(one.trace)]
         self._measured = _measured_costs(donors, device)
-        self.default, relatives = self._defaults()
+        self.default, relatives = self._defaults(defaults)
         others = [*relatives, *(self._winograd() if winograd else [])]
         self._queue = deque(sorted([*ranked, *others], key=lambda one: one.cost))
         gains = [
@@ -162,8 +166,9 @@ class Candidates:
             return candidate.cost + _UNMEASURED_COST
         if is_winograd(candidate.trace):  # it gains no more than any donor by it
             return max(candidate.cost, self._least_winograd_cost) + _ALGORITHM_COST
-        if donor is None:
-            return math.inf  # of the default's relatives it is the first
+        if donor is None:  # of the default's relatives the first, unless it was learnt otherwise
+            is_judged = self._expectation.judges(candidate.trace)
+            return candidate.cost - _RELATIVE_COST + _DEFAULT_COST if is_judged else math.inf
         return candidate.cost + _ELSEWHERE_COST
 
     def _new(self, candidate: Candidate) -> Proposal | None:
@@ -183,9 +188,9 @@ class Candidates:
                 return offers.popleft()
         return self._queue.popleft() if self._queue else None
 
-    def _defaults(self) -> tuple[Proposal | None, list[Candidate]]:
+    def _defaults(self, defaults: Sequence[Trace]) -> tuple[Proposal | None, list[Candidate]]:
         """The kernel's default schedule, and its relatives as candidates."""
-        traces = deque(default_traces(self._space))
+        traces = deque(defaults)
         while traces:
             try:
                 default = Proposal(self._space.apply(traces.popleft()), "default")
@@ -194,7 +199,8 @@ class Candidates:
             if not self.is_new(default.scheduled):
                 continue
             return default, [
-                Candidate(trace, None, self._expected(trace) + _RELATIVE_COST) for trace in traces
+                Candidate(trace, None, octaves + _RELATIVE_COST)
+                for trace, octaves in zip(traces, self._expectation.octaves(traces), strict=True)
             ]
         return None, []
 
@@ -207,7 +213,8 @@ class Candidates:
 
     def _expected(self, trace: Trace) -> float:
         """Expected cost of a default schedule; see `Candidate.cost`."""
-        return _DEFAULT_COST + expected_octaves(trace, self._kernel, self._device)
+        (octaves,) = self._expectation.octaves([trace])
+        return _DEFAULT_COST + octaves
 
 
 def _measured_costs(donors: Sequence[Donor], device: Device) -> dict[object, float]:

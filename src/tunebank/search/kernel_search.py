@@ -17,7 +17,7 @@ from tunebank.search.candidates import Candidates, Proposal
 from tunebank.search.evolution import REFINE, CostModel, Evolution
 from tunebank.search.neighbours import neighbours
 from tunebank.search.plan import Choice, MatchLevel
-from tunebank.transfer import Candidate, Donor
+from tunebank.transfer import Candidate, Donor, PretrainedModel
 
 ALTERNATIVES = 2
 """How many schedules beside the chosen and the default one are tried in the model, at most."""
@@ -66,6 +66,7 @@ class KernelSearch:
         *,
         ruled_out: Collection[object] = (),
         winograd: bool = True,
+        pretrained: PretrainedModel | None = None,
     ) -> None:
         self.kernel = kernel
         self._device = device
@@ -73,7 +74,13 @@ class KernelSearch:
         self._space = Space(kernel, device)
         self._donors = list(donors)
         self._candidates = Candidates(
-            kernel, donors, device, self._space, ruled_out=ruled_out, winograd=winograd
+            kernel,
+            donors,
+            device,
+            self._space,
+            ruled_out=ruled_out,
+            winograd=winograd,
+            pretrained=pretrained,
         )
         self._evolution: Evolution | None = None
         self._measured: list[tuple[Proposal, Measurement]] = []

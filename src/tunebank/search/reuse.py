@@ -32,7 +32,7 @@ from tunebank.search.kernel_search import KernelSearch
 from tunebank.search.plan import Plan
 from tunebank.search.settings import Progress, ReuseSettings
 from tunebank.search.sharing import weight_groups
-from tunebank.transfer import Donor, Matcher
+from tunebank.transfer import Donor, Matcher, pretrained
 
 FIRST_DONORS = 2
 BATCH = 12
@@ -130,7 +130,9 @@ class _Reuse:
     def _match_all(self) -> bool:
         """Finds the donors of all kernels; if interrupted the rest go without, and it says so."""
         interrupted = False
-        matcher = Matcher(self._bank, exclude_sources=self._settings.exclude_sources)
+        excluded = self._settings.exclude_sources
+        matcher = Matcher(self._bank, exclude_sources=excluded)
+        trained = pretrained(self._bank, exclude_sources=excluded)
         for kernel in self._model.kernels:
             donors: list[Donor] = []
             is_joint = kernel.key in self._joins.values()  # donors schedule one of its parts
@@ -146,6 +148,7 @@ class _Reuse:
                 self._cost_model,
                 ruled_out=matcher.known_wrong(kernel, self._device),
                 winograd=self._settings.winograd,
+                pretrained=trained,
             )
         return interrupted
 
