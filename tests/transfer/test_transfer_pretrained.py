@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from programs import kernel, matmul, model_of
+from programs import elementwise, kernel, matmul, model_of
 from tunebank.bank import BankChain, Record, SqlBank, distil, shipped_banks
 from tunebank.cli.main import cli
 from tunebank.device import Device
@@ -251,11 +251,13 @@ def test_schedules_are_expected_to_be_as_it_says(
     dense: Kernel, tiled: list[Trace], device: Device
 ) -> None:
     model = PretrainedModel.model_validate(_model())
-    expectation = Expectation(dense, device, model, tiled)
+    model = model.model_copy(update={"least": 0.25})
+    expectation = Expectation(dense, device, model)
     for trace, octaves in zip(tiled, expectation.octaves(tiled), strict=True):
         assert octaves == (1.0 if _width(trace, dense, device) < 3 else 0.0)
-    assert not Expectation(dense, device, None, tiled).is_learnt
-    assert not Expectation(dense, device, model, []).is_learnt, "nothing to set it against"
+    assert expectation.judges(tiled[0])
+    assert not Expectation(dense, device).judges(tiled[0])
+    assert not Expectation(kernel(elementwise()), device, model).judges(tiled[0])
 
 
 @pytest.mark.parametrize("short", [True, False])

@@ -116,7 +116,8 @@ def compile_model(
                 )
                 plan, manifest = with_right_kernels(plan, write, device, measurer, report)
                 deposit_given_up(plan, bank, device, source=model.name)
-                learn_from(bank, device, report)
+                if plan.measured:
+                    learn_from(bank, device, report)
     if manifest.verified is not None and not manifest.verified.conclusive:
         report(
             "verification is inconclusive: the model's outputs don't follow its inputs (are its "

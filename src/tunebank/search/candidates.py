@@ -19,6 +19,8 @@ _DEFAULT_COST = 0.1
 """Octaves by which a default schedule is expected to lose to the best; see `Candidate.cost`."""
 _RELATIVE_COST = 0.4
 """The same of its relatives, more: the donors are tried first, and tell more."""
+_LEARNT_COST = 0.2
+"""The same of a relative that the cost model prefers, where nothing is measured."""
 _UNMEASURED_COST = 0.15
 """The same of a donor, more, where nothing is measured: of many trials the one that seemed fastest
 was partly lucky."""
@@ -76,7 +78,7 @@ class Candidates:
         self._promising: Proposal | None = None
         self._offers: dict[str, deque[Candidate]] = {}
         defaults = default_traces(space)
-        self._expectation = Expectation(kernel, device, pretrained, defaults)
+        self._expectation = Expectation(kernel, device, pretrained)
         ranked = rank(kernel, donors, space.sketches, device, self._expectation) if donors else []
         ranked = [one for one in ranked if winograd or not is_winograd(one.trace)]
         self._measured = _measured_costs(donors, device)
@@ -166,9 +168,9 @@ class Candidates:
             return candidate.cost + _UNMEASURED_COST
         if is_winograd(candidate.trace):  # it gains no more than any donor by it
             return max(candidate.cost, self._least_winograd_cost) + _ALGORITHM_COST
-        if donor is None:  # of the default's relatives the first, unless it was learnt otherwise
-            is_judged = self._expectation.judges(candidate.trace)
-            return candidate.cost - _RELATIVE_COST + _DEFAULT_COST if is_judged else math.inf
+        if donor is None:  # a relative of the default: the first is right, unless it was learnt
+            is_judged = self._expectation.judges(candidate.trace) and not self._measured
+            return candidate.cost - _RELATIVE_COST + _LEARNT_COST if is_judged else math.inf
         return candidate.cost + _ELSEWHERE_COST
 
     def _new(self, candidate: Candidate) -> Proposal | None:

@@ -6,7 +6,7 @@ Without one, and for programs of their own, `schedule.estimate` judges by the in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from tunebank.device import Device
 from tunebank.kernel import Kernel
@@ -18,51 +18,36 @@ from tunebank.transfer.pretrained import PretrainedModel
 
 
 class Expectation:
-    """Expected slow-down of one kernel's schedules, in octaves, comparable within the kernel.
-
-    What the cost model says is set against the best that it says of the kernel's default
-    schedules, so that 0 is as good as they get, with it as without.
+    """Expected slow-down of one kernel's schedules, in octaves: 0 of as good as they get.
 
     Args:
         kernel: the kernel; of those without a reduction the cost model has learnt nothing.
         device: the device that it is compiled for.
         model: the cost model; None for the estimate alone.
-        defaults: the kernel's default schedules.
-
-    Attributes:
-        is_learnt: whether the cost model is used.
     """
 
     def __init__(
-        self,
-        kernel: Kernel,
-        device: Device,
-        model: PretrainedModel | None = None,
-        defaults: Iterable[Trace] = (),
+        self, kernel: Kernel, device: Device, model: PretrainedModel | None = None
     ) -> None:
         self._kernel = kernel
         self._device = device
+        self._model = model if kernel.anchor is not None else None
         self._known: dict[object, float] = {}
-        known = [trace for trace in defaults if not is_own_program(trace)]
-        self._model = model if known and kernel.anchor is not None else None
-        self.is_learnt = self._model is not None
-        self._least = 0.0
-        if self.is_learnt:
-            self._least = min(self.octaves(known))
 
     def judges(self, trace: Trace) -> bool:
         """Whether the cost model, and not the estimate, speaks of a schedule."""
-        return self.is_learnt and not is_own_program(trace)
+        return self._model is not None and not is_own_program(trace)
 
     def octaves(self, traces: Sequence[Trace]) -> list[float]:
         """What is expected of some schedules; of many at once in less time."""
         new = {t.identity: t for t in traces if t.identity not in self._known and self.judges(t)}
         if self._model is not None and new:
             rows = features(list(new.values()), self._kernel, self._device)
-            self._known.update(zip(new, map(float, self._model.octaves(rows)), strict=True))
+            learnt = self._model.octaves(rows) - self._model.least
+            self._known.update(zip(new, map(float, learnt), strict=True))
         return [self._one(trace) for trace in traces]
 
     def _one(self, trace: Trace) -> float:
         if self.judges(trace):
-            return self._known[trace.identity] - self._least
+            return self._known[trace.identity]
         return expected_octaves(trace, self._kernel, self._device)

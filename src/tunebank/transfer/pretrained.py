@@ -80,6 +80,8 @@ class PretrainedModel(BaseModel):
         version: of this form.
         features: names of what it looks at; those that `schedule.features` gives.
         base: what all trees add to.
+        least: what it says of the most promising schedule of a kernel, on average: not 0, since it
+            can't be sure.
         general: what was learnt from many models, mostly elsewhere.
         own: what corrects it for the machine of the bank that keeps it.
         seen: how many records of that machine the bank had when this was learnt.
@@ -90,6 +92,7 @@ class PretrainedModel(BaseModel):
     version: Literal[1] = 1
     features: tuple[str, ...] = FEATURES
     base: FiniteFloat
+    least: FiniteFloat = 0.0
     general: Part
     own: Part | None = None
     seen: int = Field(default=0, ge=0)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from tunebank.schedule.features import FEATURES, Features, features
 from tunebank.schedule.programs import is_own_program
 from tunebank.transfer.pretrained import Floats, Part, PretrainedModel, Tree, pretrained
 
-LEAST_TRIALS = 8
+_LEAST_TRIALS = 8
 """Of how many schedules of a kernel on a device the best is taken for the best there is."""
 _GROWTH = 1.2
 _LEAST_OF_A_MACHINE = 256
@@ -82,7 +83,8 @@ def learn(trials: Sequence[KernelTrials], *, threads: int) -> PretrainedModel:
     octaves = _target(trials)
     base = float(np.average(octaves, weights=_weights(octaves)))
     without = np.full(len(octaves), base, np.float32)
-    return PretrainedModel(base=base, general=_part(trials, without, trees=_TREES, threads=threads))
+    general = _part(trials, without, trees=_TREES, threads=threads)
+    return _levelled(PretrainedModel(base=base, general=general), trials)
 
 
 def is_behind(bank: Bank, device: Device) -> bool:
@@ -117,26 +119,25 @@ def refresh(bank: Bank, device: Device) -> PretrainedModel | None:
         expected = np.concatenate([stem.octaves(kernel.features) for kernel in trials])
         trees = min(_TREES_OF_A_MACHINE, len(expected) // _TRIALS_PER_TREE + 1)
         own = _part(trials, expected, trees=trees, threads=device.threads)
-        model = stem.model_copy(update={"own": own})
+        model = _levelled(stem.model_copy(update={"own": own}), trials)
     model = model.model_copy(update={"seen": measured})
     bank.set_cost_model(model.model_dump_json())
     return model
 
 
-def kernel_trials(records: Iterable[Record], *, least: int = LEAST_TRIALS) -> list[KernelTrials]:
+def kernel_trials(records: Iterable[Record]) -> list[KernelTrials]:
     """The trials of all kernels that have enough of them on a device.
 
     Programs of their own are left out: the cost model does not see into them.
 
     Args:
         records: successful ones, in any order.
-        least: how many are enough.
     """
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in records:
         groups.setdefault((record.kernel_key, record.device), []).append(record)
-    found = (_trials(group) for group in groups.values() if len(group) >= least)
-    return [one for one in found if one is not None and len(one.octaves) >= least]
+    found = (_trials(group) for group in groups.values() if len(group) >= _LEAST_TRIALS)
+    return [one for one in found if one is not None and len(one.octaves) >= _LEAST_TRIALS]
 
 
 def _trials(records: Sequence[Record]) -> KernelTrials | None:
@@ -226,6 +227,12 @@ def _tree(grown: dict[str, Any]) -> Tree:
         value=grown["split_conditions"],
         missing_left=[bool(flag) for flag in grown["default_left"]],
     )
+
+
+def _levelled(model: PretrainedModel, trials: Iterable[KernelTrials]) -> PretrainedModel:
+    """The model with its level on some trials; see `PretrainedModel.least`."""
+    least = [float(model.octaves(kernel.features).min()) for kernel in trials]
+    return model.model_copy(update={"least": statistics.fmean(least)})
 
 
 def _target(trials: Sequence[KernelTrials]) -> Floats:
