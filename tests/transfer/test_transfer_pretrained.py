@@ -124,6 +124,19 @@ def _model(**changes: Any) -> dict[str, Any]:
     return {"base": 0.25, "general": general, "features": list(FEATURES)} | changes
 
 
+def _chain(depth: int) -> dict[str, Any]:
+    """The columns of a tree of one path; that of a stranger who wants it to take forever."""
+    children = [*range(1, depth), -1]
+    zeros = [0] * depth
+    return {
+        "left": children,
+        "right": children,
+        "feature": zeros,
+        "value": zeros,
+        "missing_left": [False] * depth,
+    }
+
+
 def test_a_tree_is_walked_as_it_says() -> None:
     model = read(json.dumps(_model()))
     assert model is not None
@@ -131,6 +144,9 @@ def test_a_tree_is_walked_as_it_says() -> None:
     rows[:, COLUMNS] = (2.0, 3.0, 4.0, math.nan)
     assert model.octaves(rows).tolist() == [1.25, 0.25, 0.25, 5.25]
     assert model.octaves(rows[:0]).tolist() == []
+    chain = read(json.dumps(_model(tree=_chain(500))))
+    assert chain is not None
+    assert chain.octaves(rows).tolist() == [0.25] * 4
 
 
 @pytest.mark.parametrize(
@@ -149,6 +165,7 @@ def test_a_tree_is_walked_as_it_says() -> None:
         json.dumps(_model(tree={"feature": [len(FEATURES), 0, 0, 0, 0]})),
         json.dumps(_model(tree={"feature": [-1, 0, 0, 0, 0]})),
         json.dumps(_model(tree={"value": [0.0]})),
+        json.dumps(_model(tree=_chain(5000))),
     ],
 )
 def test_what_is_no_model_counts_as_none(text: str) -> None:

@@ -23,6 +23,8 @@ Floats = npt.NDArray[np.float32]
 _Child = Annotated[int, Field(ge=-1, lt=2**31)]
 _Feature = Annotated[int, Field(ge=0, lt=len(FEATURES))]
 _NO_CHILD = -1
+_MOST_NODES, _MOST_TREES = 1023, 4096
+"""More than any that is grown here: a stranger's must not take forever."""
 
 
 class Tree(BaseModel):
@@ -38,7 +40,7 @@ class Tree(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    left: tuple[_Child, ...]
+    left: tuple[_Child, ...] = Field(max_length=_MOST_NODES)
     right: tuple[_Child, ...]
     feature: tuple[_Feature, ...]
     value: tuple[FiniteFloat, ...]
@@ -70,7 +72,7 @@ class Part(BaseModel):
 
     trials: dict[str, Annotated[int, Field(ge=0)]]
     sources: tuple[str, ...]
-    trees: tuple[Tree, ...]
+    trees: tuple[Tree, ...] = Field(max_length=_MOST_TREES)
 
 
 class PretrainedModel(BaseModel):
