@@ -35,7 +35,7 @@ COLUMNS = FEATURES.index("tile_columns")
 
 @pytest.fixture(scope="module")
 def dense() -> Kernel:
-    """A product with a softmax-like scale: no program of its own does it."""
+    """A dense layer."""
     return kernel(matmul(m=48, n=64, k=96, epilogue=["bias"]))
 
 

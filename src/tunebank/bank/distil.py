@@ -26,14 +26,12 @@ _SLACK = 1.6
 
 
 def distil(bank: Bank, path: Path, *, keep: int) -> dict[str, Any]:
-    """Writes a small bank, whole or not at all.
+    """Writes a small bank, whole or not at all; the cost model of the large one goes with it.
 
     Args:
         bank: where the records are.
         path: the new bank's file; nothing may be there.
         keep: records of each kernel and device at most.
-
-    The cost model that was trained on the bank goes with it.
 
     Returns:
         its provenance: trials by model, devices, versions, dates; the new bank keeps it too.

@@ -8,9 +8,7 @@ from tunebank.device.device import (
     detect_device,
     missing_features,
     multiplies_bytes,
-    multiply_adds_of,
     recorded_device,
-    vector_lanes_of,
 )
 from tunebank.device.peak import peak_gflop_per_s
 
@@ -22,8 +20,6 @@ __all__ = [
     "detect_device",
     "missing_features",
     "multiplies_bytes",
-    "multiply_adds_of",
     "peak_gflop_per_s",
     "recorded_device",
-    "vector_lanes_of",
 ]

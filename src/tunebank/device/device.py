@@ -176,28 +176,6 @@ def recorded_device(target: str, *, threads: int, fingerprint: str) -> Device | 
 
 
 @cache
-def vector_lanes_of(target: str) -> int | None:
-    """Float32 lanes of a target's vectors; None for a target that can't be read.
-
-    Args:
-        target: a target's JSON text.
-    """
-    device = recorded_device(target, threads=1, fingerprint="")
-    return None if device is None else device.vector_lanes
-
-
-@cache
-def multiply_adds_of(target: str) -> int | None:
-    """`Device.multiply_adds` of a target; None for a target that can't be read.
-
-    Args:
-        target: a target's JSON text.
-    """
-    device = recorded_device(target, threads=1, fingerprint="")
-    return None if device is None else device.multiply_adds
-
-
-@cache
 def multiplies_bytes(target: str) -> bool:
     """Whether a target has AVX-512 VNNI, which adds up products of unsigned and signed bytes.
 

@@ -92,7 +92,7 @@ class CostModel:
         return self._model
 
     def _update(self, context: TuneContext, samples: Sequence[_Sample]) -> None:
-        candidates = [tvm_candidate(scheduled) for scheduled, _ in samples]
+        candidates = [_tvm_candidate(scheduled) for scheduled, _ in samples]
         self._model.update(context, candidates, [_tvm_result(result) for _, result in samples])
 
 
@@ -156,7 +156,7 @@ class Evolution:
         return [Scheduled.from_schedule(self.space.kernel, one.sch) for one in candidates]
 
 
-def tvm_candidate(scheduled: Scheduled) -> MeasureCandidate:
+def _tvm_candidate(scheduled: Scheduled) -> MeasureCandidate:
     """A schedule of MetaSchedule's space as its cost models and feature extractors take it."""
     return MeasureCandidate(scheduled.schedule, ArgInfo.from_prim_func(scheduled.kernel.func))
 

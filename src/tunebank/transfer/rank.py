@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from tunebank.device import Device, multiply_adds_of, vector_lanes_of
+from tunebank.device import Device, recorded_device
 from tunebank.kernel import Kernel
 from tunebank.schedule import Trace, tile_roles
 from tunebank.schedule.estimate import register_tile, unroll_limit
@@ -106,9 +106,11 @@ def _donor_cost(donor: Donor, kernel: Kernel, device: Device) -> float:
     is_direct = donor.over_direct is None
     cost = _LEVEL_COST[donor.level] if is_direct else 0.0  # Winograd's adapts to any epilogue
     cost -= _STANDING_WEIGHT * math.log2(donor.standing)
-    if vector_lanes_of(donor.record.target) != device.vector_lanes:
+    record = donor.record
+    there = recorded_device(record.target, threads=record.threads, fingerprint=record.device)
+    if there is None or there.vector_lanes != device.vector_lanes:
         cost += _OTHER_VECTORS_COST
-    elif multiply_adds_of(donor.record.target) != device.multiply_adds:
+    elif there.multiply_adds != device.multiply_adds:
         cost += _OTHER_RATE_COST
     return cost + _DISTANCE_WEIGHT * _distance(donor, kernel)
 
